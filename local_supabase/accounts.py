@@ -1,0 +1,67 @@
+"""The account that PostgreSQL and the gateway run under: one without rights when we are root, else our own."""
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from local_supabase.errors import LocalSupabaseError
+
+UNPRIVILEGED = "nobody"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user id and its group, to give files to and to start programs under."""
+
+    uid: int
+    gid: int
+    drop: bool
+    """Whether starting a program under it means to give up root's rights."""
+
+    def own(self, path: Path) -> None:
+        """Gives `path` and all below it to the account (nothing to do unless we are root)."""
+        if not self.drop:
+            return
+        for directory, _, names in os.walk(path):
+            os.chown(directory, self.uid, self.gid)
+            for name in names:
+                os.chown(Path(directory, name), self.uid, self.gid, follow_symlinks=False)
+
+    def popen_options(self) -> dict[str, object]:
+        """The arguments of `subprocess.Popen` that start a program under this account."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.drop else {}
+
+    def require_passage(self, path: Path) -> None:
+        """Checks that the account can walk down to `path`.
+
+        Raises:
+            LocalSupabaseError: A folder above `path` is closed to the account.
+        """
+        if not self.drop:
+            return
+        for folder in path.resolve().parents:
+            status = folder.stat()
+            if not (status.st_mode & stat.S_IXOTH or status.st_uid == self.uid):
+                raise LocalSupabaseError(
+                    f"{path} cannot be used: PostgreSQL runs as the account {UNPRIVILEGED} because root must not run it, "
+                    f"and {folder} is closed to that account. Choose a folder that every account can pass through."
+                )
+
+
+@cache
+def service_account() -> Account:
+    """The account for PostgreSQL and the gateway.
+
+    Raises:
+        LocalSupabaseError: We are root and the machine has no account `nobody`.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid(), drop=False)
+    try:
+        entry = pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        raise LocalSupabaseError(f"PostgreSQL refuses to run as root, and there is no account {UNPRIVILEGED}") from None
+    return Account(entry.pw_uid, entry.pw_gid, drop=True)

@@ -1,0 +1,120 @@
+"""Where things are kept: installed programs in a cache folder, a running stack in a temporary one."""
+
+import os
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import platformdirs
+
+from local_supabase.accounts import service_account
+from local_supabase.errors import LocalSupabaseError
+from local_supabase.locks import exclusive
+
+PACKAGE = Path(__file__).parent
+CACHE_VARIABLE = "LOCAL_SUPABASE_CACHE_DIR"
+_NAME = "local-supabase"
+# One that was just killed needs a moment to end.
+_PATIENCE = 2.0
+
+
+def cache_dir() -> Path:
+    """The folder of what is installed once, created if need be.
+
+    It is `$LOCAL_SUPABASE_CACHE_DIR`, or `/var/cache/local-supabase` for root (the unprivileged account that runs
+    PostgreSQL must be able to read it), or the user's cache folder, or, where that cannot be written, a folder
+    of our own in the system's temporary one.
+
+    Raises:
+        LocalSupabaseError: None of these can be used.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        folder = Path(chosen).absolute()
+        problem = _prepare(folder)
+        if problem:
+            raise LocalSupabaseError(f"{CACHE_VARIABLE}={folder} cannot be used: {problem}")
+        return folder
+    problems = []
+    for folder in _candidates():
+        problem = _prepare(folder)
+        if not problem:
+            return folder
+        problems.append(f"{folder}: {problem}")
+    raise LocalSupabaseError(f"no folder to install into; set {CACHE_VARIABLE} ({'; '.join(problems)})")
+
+
+def _candidates() -> list[Path]:
+    fallback = Path(tempfile.gettempdir(), f"{_NAME}-{os.geteuid()}")
+    if os.geteuid() == 0:
+        return [Path("/var/cache", _NAME), fallback]
+    return [platformdirs.user_cache_path(_NAME), fallback]
+
+
+def _prepare(folder: Path) -> str | None:
+    """Creates the folder; says what is wrong with it, if anything is."""
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        status = folder.lstat()
+        # Programs are run from here: nobody else may be able to put one there, not even through a link.
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            return "it belongs to another account"
+        if status.st_mode & stat.S_IWOTH:
+            return "every account can write to it"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return "it cannot be written"
+        service_account().require_passage(folder / "x")
+    except (OSError, LocalSupabaseError) as error:
+        return str(error)
+    return None
+
+
+def new_run_dir() -> Path:
+    """A new temporary folder for one running stack, which the service account can pass through."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{_NAME}-"))
+    try:
+        if service_account().drop:
+            folder.chmod(0o711)
+            service_account().require_passage(folder / "x")
+    except BaseException:
+        folder.rmdir()
+        raise
+    return folder
+
+
+def bundled_project() -> Path:
+    """The folder that holds the project's own `supabase/`: the checkout, or the copy inside the installed package.
+
+    Raises:
+        LocalSupabaseError: Neither is there.
+    """
+    for folder in (PACKAGE.parent / "supabase", PACKAGE / "_supabase"):
+        if (folder / "config.toml").is_file():
+            return folder
+    raise LocalSupabaseError("supabase/config.toml is missing; give a project folder")
+
+
+@asynccontextmanager
+async def data_home(data_dir: Path | None, run_dir: Path) -> AsyncIterator[Path]:
+    """The folder with the data and the keys, ours alone inside the block: `data_dir`, or one in `run_dir`.
+
+    Raises:
+        LocalSupabaseError: Another stack uses `data_dir`, or it cannot be used.
+    """
+    if data_dir is None:
+        yield run_dir
+        return
+    home = data_dir.absolute()
+    try:
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        service_account().require_passage(home / "postgres")
+    except OSError as error:
+        raise LocalSupabaseError(f"the data folder {home} cannot be used: {error}") from error
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(exclusive(home / "lock", patience=_PATIENCE))
+        except TimeoutError:
+            raise LocalSupabaseError(f"the data folder {home} is in use by another local Supabase") from None
+        yield home

