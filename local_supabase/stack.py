@@ -17,13 +17,9 @@ from local_supabase.keys import Keys, kept_keys
 from local_supabase.node import install
 from local_supabase.postgres import Postgres
 from local_supabase.processes import Child, Guard
+from local_supabase.realtime import RealtimeServer
 from local_supabase.rest import Gateway, Serving
 from local_supabase.switches import Switches
-
-try:
-    from local_supabase.realtime import RealtimeServer
-except ImportError:
-    from local_supabase._no_realtime import RealtimeServer
 
 
 @dataclass(frozen=True)

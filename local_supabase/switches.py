@@ -5,6 +5,7 @@ from typing import Any
 
 from local_supabase.errors import LocalSupabaseError
 from local_supabase.postgres import Postgres
+from local_supabase.realtime import RealtimeServer
 from local_supabase.rest import Gateway
 
 
@@ -18,7 +19,9 @@ class Switches:
         restarted: Called after PostgreSQL was started again.
     """
 
-    def __init__(self, postgres: Postgres, gateway: Gateway, realtime: Any, restarted: Callable[[], None]) -> None:
+    def __init__(
+        self, postgres: Postgres, gateway: Gateway, realtime: RealtimeServer, restarted: Callable[[], None]
+    ) -> None:
         self._postgres = postgres
         self._gateway = gateway
         self._realtime = realtime
