@@ -89,6 +89,9 @@ async def _answer(turn: Turn, line: bytes) -> dict[str, Any]:
 class Faults:
     """The client of the fault socket: one method per switch.
 
+    Those of REST and PostgreSQL say so in their names; the others are of Realtime, and act on every open socket, or on
+    the channels of `topic` (`realtime:...`) only.
+
     Faults of REST hold for `count` requests, or for `seconds`, or until `rest_restore`, and only for requests whose
     path contains `path` (such as `/rpc/`).
 
@@ -146,6 +149,15 @@ class Faults:
         """Ends all faults of REST."""
         await self.turn("rest.restore")
 
+    async def restore(self) -> None:
+        """Ends every fault that lasts: of REST, of Realtime, and starts PostgreSQL if it is down."""
+        await self.turn("postgres.restore")
+        await self.rest_restore()
+        await self.late_ready(0)
+        await self.refuse(0)
+        await self.drop_changes(0)
+        await self.hold_changes(0)
+
     async def postgres_kill(self) -> None:
         """Ends PostgreSQL with SIGKILL; the other parts go on."""
         await self.turn("postgres.kill")
@@ -153,3 +165,59 @@ class Faults:
     async def postgres_start(self) -> None:
         """Starts PostgreSQL again on the same port; returns when it has recovered and accepts connections."""
         await self.turn("postgres.start")
+
+    async def late_ready(self, seconds: float) -> None:
+        """From now on "Subscribed to PostgreSQL" comes `seconds` later, and changes until then are lost; 0 ends it."""
+        await self.turn("realtime.late_ready", seconds=seconds)
+
+    async def close(self, code: int = 1012, reason: str = "") -> None:
+        """Closes the sockets with a code."""
+        await self.turn("realtime.close", code=code, reason=reason)
+
+    async def abort(self) -> None:
+        """Cuts the sockets' connections without a closing handshake."""
+        await self.turn("realtime.abort")
+
+    async def half_open(self, seconds: float | None = None) -> None:
+        """Neither reads from nor writes to the present sockets, for `seconds` or until they end."""
+        await self.turn("realtime.half_open", seconds=seconds)
+
+    async def refuse(self, seconds: float, status: int = 503) -> None:
+        """Answers new sockets with an HTTP error for `seconds`; 0 ends it."""
+        await self.turn("realtime.refuse", seconds=seconds, status=status)
+
+    async def phx_error(self, topic: str | None = None) -> None:
+        """Lets channels crash."""
+        await self.turn("realtime.phx_error", topic=topic)
+
+    async def token_expiry(self, topic: str | None = None) -> None:
+        """Lets the channels' tokens expire now."""
+        await self.turn("realtime.token_expiry", topic=topic)
+
+    async def subscribed_again(self, topic: str | None = None) -> None:
+        """Repeats "Subscribed to PostgreSQL"."""
+        await self.turn("realtime.subscribed_again", topic=topic)
+
+    async def drop_changes(self, n: int | None = None) -> None:
+        """Loses the next `n` changes without a word; None loses all until called with 0."""
+        await self.turn("realtime.drop_changes", n=n)
+
+    async def hold_changes(self, seconds: float | None = None) -> None:
+        """Delivers no change for `seconds`, or until called with 0, and then all of them."""
+        await self.turn("realtime.hold_changes", seconds=seconds)
+
+    async def rate_limit(self, topic: str | None = None, joins: int = 0) -> None:
+        """Ends channels for too many messages; with `joins`, refuses so many of the next joins instead."""
+        await self.turn("realtime.rate_limit", topic=topic, joins=joins)
+
+    async def oversize(self, topic: str | None = None) -> None:
+        """Sends a broadcast of more than 1 MiB."""
+        await self.turn("realtime.oversize", topic=topic)
+
+    async def garbage(self, frames: list[str] | None = None) -> None:
+        """Sends frames that are none of the protocol: those given, or a selection."""
+        await self.turn("realtime.garbage", frames=frames)
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts of Realtime: `sockets`, `channels`, `refused`, `frames_sent`, `changes_seen`, `changes_dropped`."""
+        return await self.turn("realtime.stats")

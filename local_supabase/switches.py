@@ -46,6 +46,9 @@ class Switches:
             await self._postgres.kill()
         elif name == "postgres.start":
             await self._start_postgres()
+        elif name == "postgres.restore":
+            if self._postgres.killed:
+                await self._start_postgres()
         else:
             raise LocalSupabaseError(f"there is no fault switch {name!r}")
         return {}
