@@ -1,1 +1,69 @@
-"""A typed client, sync and async, for daily streaks kept by PostgreSQL on Supabase."""
+"""A typed client, sync and async, for daily streaks kept by PostgreSQL on Supabase.
+
+Example::
+
+    from streak_client import StreakClient
+
+    with StreakClient.from_env() as streaks:
+        print(streaks.update_user_streak(user_id, "Europe/Paris").current_streak)
+"""
+
+from streak_client.async_client import AsyncStreakClient
+from streak_client.client import StreakClient
+from streak_client.errors import (
+    ConcurrentModificationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    DatabaseError,
+    ErrorCode,
+    InvalidInputError,
+    InvalidResponseError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RequestTimeoutError,
+    StreakError,
+    UserNotFoundError,
+)
+from streak_client.models import (
+    Activity,
+    ActivityOutcome,
+    CalendarDay,
+    ChangeType,
+    DayKind,
+    HistoryEntry,
+    ImportSummary,
+    LeaderboardEntry,
+    LeaderboardOrder,
+    StreakUpdate,
+    UserStreak,
+)
+from streak_client.settings import Settings
+
+__all__ = [
+    "Activity",
+    "ActivityOutcome",
+    "AsyncStreakClient",
+    "CalendarDay",
+    "ChangeType",
+    "ConcurrentModificationError",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "DatabaseError",
+    "DayKind",
+    "ErrorCode",
+    "HistoryEntry",
+    "ImportSummary",
+    "InvalidInputError",
+    "InvalidResponseError",
+    "LeaderboardEntry",
+    "LeaderboardOrder",
+    "PermissionDeniedError",
+    "RateLimitedError",
+    "RequestTimeoutError",
+    "Settings",
+    "StreakClient",
+    "StreakError",
+    "StreakUpdate",
+    "UserNotFoundError",
+    "UserStreak",
+]

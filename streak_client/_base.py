@@ -1,0 +1,88 @@
+"""What both clients share besides the flows: settings, clock, representation, and the way a select is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from postgrest.base_request_builder import BaseSelectRequestBuilder
+
+from streak_client._steps import Select
+from streak_client.errors import ConfigurationError, StreakError
+from streak_client.settings import Settings
+
+DEFAULT_MAX_RETRIES = 3
+DEFAULT_TIMEOUT = 10.0
+
+Clock = Callable[[], datetime]
+SelectBuilder = TypeVar("SelectBuilder", bound=BaseSelectRequestBuilder[Any])
+
+
+def utc_now() -> datetime:
+    """Read the clock.
+
+    Returns:
+        The present instant.
+    """
+    return datetime.now(UTC)
+
+
+def narrow(builder: SelectBuilder, select: Select) -> SelectBuilder:
+    """Add conditions, order and limit to a select of postgrest, sync or async.
+
+    Args:
+        builder: A select without conditions.
+        select: What is wanted.
+
+    Returns:
+        The same builder, for chaining.
+    """
+    for column, operator, value in select.filters:
+        builder = builder.filter(column, operator, value)
+    return builder.order(select.order_by, desc=select.descending).limit(select.limit)
+
+
+class ClientBase:
+    """The part of a client that does no I/O.
+
+    Args:
+        settings: Where the service is, and the key.
+        clock: Tells the present instant.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.url!r})"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"{type(self).__name__} holds connections and a key, and cannot be pickled")
+
+
+def closed_error() -> StreakError:
+    """Say that a client was used after it had been closed.
+
+    Returns:
+        The error to raise.
+    """
+    return ConfigurationError("This client has been closed; make a new one.")
+
+
+def check_timeout(seconds: object) -> float:
+    """Check a time-out.
+
+    Args:
+        seconds: A positive number.
+
+    Returns:
+        The number.
+
+    Raises:
+        ConfigurationError: It is anything else.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise ConfigurationError("timeout must be a positive number of seconds")
+    return float(seconds)

@@ -1,0 +1,314 @@
+"""The async client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from streak_client import _calls, _import
+from streak_client._async_driver import AsyncDriver
+from streak_client._base import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    ClientBase,
+    Clock,
+    utc_now,
+)
+from streak_client.models import (
+    Activity,
+    ActivityOutcome,
+    CalendarDay,
+    HistoryEntry,
+    ImportSummary,
+    LeaderboardEntry,
+    LeaderboardOrder,
+    StreakUpdate,
+    UserStreak,
+    Zone,
+)
+from streak_client.settings import Settings
+
+
+class AsyncStreakClient(ClientBase):
+    """Counts activities and reads streaks, from coroutines.
+
+    One client serves any number of tasks of one event loop. It makes one request id and fixes one activity
+    time per call, and repeats both in every retry, so no call counts twice.
+
+    Args:
+        supabase_url: The project's URL, such as ``https://abcdefgh.supabase.co``.
+        secret_key: A secret key (``sb_secret_...``) or the legacy service_role key; for servers only.
+        max_retries: How many attempts may follow the first: after conflicts, time-outs, connection errors and 5xx.
+        timeout: Seconds without progress after which an attempt is given up.
+        clock: Tells the present instant as an aware `datetime`.
+
+    Raises:
+        ConfigurationError: The URL or the key is not what it should be.
+    """
+
+    def __init__(
+        self,
+        supabase_url: str,
+        secret_key: str,
+        *,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        timeout: float = DEFAULT_TIMEOUT,
+        clock: Clock = utc_now,
+    ) -> None:
+        super().__init__(Settings(supabase_url, secret_key), clock)
+        self._driver = AsyncDriver(self._settings, max_retries, timeout)
+
+    @classmethod
+    def from_env(
+        cls,
+        env_file: str | Path | None = None,
+        *,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Self:
+        """Make a client from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY``.
+
+        The environment wins over the file. The legacy names ``SUPABASE_SERVICE_KEY`` and ``SUPABASE_SERVICE_ROLE_KEY``
+        are understood; a key under a ``VITE_`` name is refused, for it has been sent to browsers.
+
+        Args:
+            env_file: The file to read; None looks for `.env` in the working directory and those above it.
+            max_retries: How many attempts may follow the first.
+            timeout: Seconds without progress after which an attempt is given up.
+
+        Returns:
+            The client.
+
+        Raises:
+            ConfigurationError: A setting is missing or wrong.
+        """
+        settings = Settings.from_env(env_file)
+        return cls(settings.url, settings.secret_key, max_retries=max_retries, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        await self._driver.aclose()
+
+    async def update_user_streak(
+        self,
+        user_id: UUID | str,
+        timezone: Zone | None = None,
+        *,
+        request_id: str | None = None,
+        activity_at: datetime | None = None,
+    ) -> StreakUpdate:
+        """Count one activity of a user.
+
+        Args:
+            user_id: Who acted.
+            timezone: The IANA zone the user is in; None means the stored one, else the profile's, else UTC. One that
+                does not exist is ignored with a warning.
+            request_id: At most 100 characters; calls with the same id count once and get the first one's answer. None
+                makes a new id.
+            activity_at: When, as an aware `datetime`, at most 7 days ago; None means now.
+
+        Returns:
+            The streak after the activity, and what the activity did.
+
+        Raises:
+            InvalidInputError: An argument is wrong; the error's `field` names it. Nothing was counted.
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        activity = Activity(user_id, activity_at, timezone, request_id)
+        return await self._driver.run(_calls.update_user_streak(activity, self._clock()))
+
+    async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
+        """Count many activities, of any number of users, in as few requests as possible.
+
+        One wrong activity harms no other. Those of one user act in the order given.
+
+        Args:
+            activities: What to count.
+
+        Returns:
+            One outcome per activity, in the order given, each with a result or an error.
+
+        Raises:
+            InvalidInputError: The argument is no list of activities; nothing was counted.
+        """
+        return await self._driver.run(_calls.update_user_streaks(activities, self._clock()))
+
+    async def get_user_streak(self, user_id: UUID | str) -> UserStreak:
+        """Read a user's streak as it counts at this moment.
+
+        Args:
+            user_id: Whose.
+
+        Returns:
+            The streak; zeros and None for a user without any activity.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.get_user_streak(user_id))
+
+    async def get_user_streaks(self, user_ids: Iterable[UUID | str]) -> dict[UUID, UserStreak]:
+        """Read many users' streaks in as few requests as possible.
+
+        Args:
+            user_ids: Whose.
+
+        Returns:
+            Each user's streak by user id.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.get_user_streaks(user_ids))
+
+    async def get_leaderboard(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK,
+    ) -> list[LeaderboardEntry]:
+        """Read a page of the leaderboard.
+
+        Args:
+            limit: The most entries to return, 1 to 1,000.
+            offset: How many entries to skip.
+            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
+
+        Returns:
+            The entries, best first.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.get_leaderboard(limit, offset, order_by))
+
+    def iter_leaderboard(
+        self, order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK, *, page_size: int = 1000
+    ) -> AsyncIterator[LeaderboardEntry]:
+        """Read the whole leaderboard page by page.
+
+        Args:
+            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
+            page_size: Entries per request, 1 to 1,000.
+
+        Returns:
+            An iterator over the entries, best first.
+
+        Raises:
+            StreakError: A call failed; see `streak_client.errors`.
+        """
+        return self._driver.pages(_calls.leaderboard_pages(order_by, page_size))
+
+    async def get_history(
+        self, user_id: UUID | str, limit: int = 100, *, before_id: int | None = None
+    ) -> list[HistoryEntry]:
+        """Read the latest changes of a user's streak.
+
+        Args:
+            user_id: Whose.
+            limit: The most entries to return, 1 to 1,000.
+            before_id: Return only entries older than the one with this `id`.
+
+        Returns:
+            The entries, newest first.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.get_history(user_id, limit, before_id))
+
+    def iter_history(self, user_id: UUID | str, *, page_size: int = 1000) -> AsyncIterator[HistoryEntry]:
+        """Read the whole history of a user's streak page by page.
+
+        Args:
+            user_id: Whose.
+            page_size: Entries per request, 1 to 1,000.
+
+        Returns:
+            An iterator over the entries, newest first.
+
+        Raises:
+            StreakError: A call failed; see `streak_client.errors`.
+        """
+        return self._driver.pages(_calls.history_pages(user_id, page_size))
+
+    async def get_calendar(self, user_id: UUID | str, first_day: date, last_day: date) -> list[CalendarDay]:
+        """Read the days that count for a user.
+
+        Args:
+            user_id: Whose.
+            first_day: The first local day of the range.
+            last_day: The last local day of the range, included.
+
+        Returns:
+            The days that are in the ledger, oldest first.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.get_calendar(user_id, first_day, last_day))
+
+    async def recover_user_streak(
+        self,
+        user_id: UUID | str,
+        first_day: date,
+        last_day: date,
+        reason: str,
+        *,
+        request_id: str | None = None,
+    ) -> StreakUpdate:
+        """Enter missed days as repaired, so that the streak goes on as if they had not been missed.
+
+        Args:
+            user_id: Whose.
+            first_day: The first missed local day.
+            last_day: The last missed local day, included; yesterday at the latest.
+            reason: Why, for the audit trail.
+            request_id: At most 100 characters; calls with the same id act once. None makes a new id.
+
+        Returns:
+            The streak after the recovery.
+
+        Raises:
+            InvalidInputError: An argument is wrong; the error's `field` names it. Nothing was changed.
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
+
+    async def import_activity(
+        self,
+        activities: Iterable[Activity],
+        *,
+        chunk_size: int = _import.DEFAULT_CHUNK,
+        progress: _import.Progress | None = None,
+    ) -> ImportSummary:
+        """Enter past activity of any age in bulk; importing the same again changes nothing.
+
+        Everything is checked before anything is sent. After a failure the import can simply be made again. What the
+        database refuses for one user (`ImportSummary.refused`) harms no other.
+
+        Args:
+            activities: What to enter; each needs its time. Request ids are not used.
+            chunk_size: Activities per request, 1 to 10,000.
+            progress: Called after each request with the number of activities done and the total.
+
+        Returns:
+            What the import did, and for whom it could not.
+
+        Raises:
+            InvalidInputError: An activity is wrong; the error's `field` names it. Nothing was sent.
+            StreakError: A call failed; see `streak_client.errors`.
+        """
+        return await self._driver.run(_import.import_activity(activities, self._clock(), chunk_size, progress))
