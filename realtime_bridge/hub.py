@@ -1,0 +1,297 @@
+"""Listeners come, read and go; what changes in between reaches them by `Fanout`. Pure; the clock is an argument."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from realtime_bridge.changes import Change, StreakRow, Unreadable
+from realtime_bridge.events import ABSENT, Told
+from realtime_bridge.fanout import Fanout, Moment
+from realtime_bridge.listeners import CLOSE_SLOW, ListenerClosed, Subscriber
+from realtime_bridge.messages import Message, MessageType, streak_of
+from realtime_bridge.metrics import Counters
+from realtime_bridge.state import Merge, Store
+
+#: What an all-listener waits for before it can start: the users that changed lately.
+EVERYBODY = "*"
+
+
+class Hub:
+    """Merges changes into the store and tells listeners.
+
+    Args:
+        store: The rows.
+        epoch: Names this run of the bridge.
+        counters: Where everything is counted.
+        milestones: Streak lengths with an event of their own.
+        mailbox_limit: Users with unread changes at which a listener is closed.
+        slow_after: Seconds without a read, with mail waiting, after which a listener is closed.
+    """
+
+    def __init__(  # noqa: PLR0913 - settings of one thing
+        self,
+        store: Store,
+        *,
+        epoch: str,
+        counters: Counters,
+        milestones: tuple[int, ...],
+        mailbox_limit: int,
+        slow_after: float,
+    ) -> None:
+        self.store = store
+        self.epoch = epoch
+        self.counters = counters
+        self.subscribers: dict[Subscriber, None] = {}
+        self._fanout = Fanout(store, epoch, counters, milestones, self._posted)
+        self._state: Message | None = None
+        self._seeded = False
+        self._mailbox_limit = mailbox_limit
+        self._slow_after = slow_after
+        self._waiting: dict[str, dict[Subscriber, None]] = {}
+        # In the order in which they became unread: the first is the slowest.
+        self._unread: dict[Subscriber, float] = {}
+
+    # --- listeners -------------------------------------------------------------------------------------------------
+
+    def add(  # noqa: PLR0913 - one listener's wishes
+        self,
+        users: Iterable[str] | None,
+        *,
+        debounce: float,
+        max_wait: float,
+        at: Moment,
+        wake: Callable[[], None],
+        since: tuple[str, int] | None = None,
+    ) -> Subscriber:
+        """Take a listener in.
+
+        Args:
+            users: Whom it follows; None: everybody.
+            debounce: Seconds of quiet; 0: every change.
+            max_wait: The longest that a change is held back, in seconds.
+            at: Now.
+            wake: Called when there is something to take.
+            since: The id of the last message it got before, to resume from.
+
+        Returns:
+            The listener; `missing` names the users to load before it starts.
+        """
+        named = None if users is None else tuple(dict.fromkeys(users))
+        sub = Subscriber(named, self._fanout.lane(debounce, max_wait), wake)
+        self.subscribers[sub] = None
+        self.counters.opened += 1
+        for user_id in named or ():
+            self.store.follow(user_id)
+        self._plan_resume(sub, since)
+        self._plan_loading(sub)
+        if self._state is not None:
+            sub.preface.append(self._state)
+            self._mark_unread(sub, at)
+        if not sub.missing:
+            self._start(sub, at)
+        return sub
+
+    def remove(self, sub: Subscriber) -> None:
+        """Let a listener go. Idempotent."""
+        if self.subscribers.pop(sub, EVERYBODY) is EVERYBODY:
+            return
+        self.counters.dropped += sub.unread
+        self._unread.pop(sub, None)
+        for key in sub.missing:
+            waiting = self._waiting.get(key, {})
+            waiting.pop(sub, None)
+            if not waiting:
+                self._waiting.pop(key, None)
+        self._fanout.leave(sub)
+        for user_id in sub.users or ():
+            self.store.unfollow(user_id)
+        sub.preface, sub.slots, sub.overlay = [], {}, None
+        sub.backlog.clear()
+
+    def close(self, sub: Subscriber, code: int, reason: str) -> None:
+        """End a listener with a code and a reason."""
+        if sub.closed is None:
+            self.remove(sub)
+            sub.closed = ListenerClosed(code, reason)
+            sub.wake()
+            if sub.ended is not None:
+                sub.ended()
+
+    def take(self, sub: Subscriber, limit: int, at: Moment) -> list[Message]:
+        """Take what a listener has to read.
+
+        Args:
+            sub: The listener.
+            limit: At most this many messages.
+            at: Now.
+
+        Returns:
+            Messages, oldest first; empty if there are none.
+        """
+        taken = sub.preface[:limit]
+        del sub.preface[:limit]
+        while sub.backlog and len(taken) < limit:
+            taken.extend(self._brief(sub, sub.backlog.popleft(), at))
+        while sub.slots and len(taken) < limit:
+            slot = sub.slots.pop(next(iter(sub.slots)))
+            taken.extend(part for part in (slot.gone, slot.message) if part is not None)
+        self._unread.pop(sub, None)
+        if sub.unread:
+            self._unread[sub] = at.mono
+        self.counters.sent += len(taken)
+        return [sub.stamped(message) for message in taken]
+
+    def announce(self, state: Message | None, at: Moment, notice: Message) -> None:
+        """Tell every listener about the bridge itself.
+
+        Args:
+            state: What listeners that come later are told first; None: nothing.
+            at: Now.
+            notice: What the present ones are told.
+        """
+        self._state = state
+        for sub in self.subscribers:
+            # Only the latest state counts.
+            sub.preface = [part for part in sub.preface if part.type is not MessageType.STATE] + [notice]
+            self._mark_unread(sub, at)
+
+    def settle(self, keys: Iterable[str], at: Moment) -> None:
+        """Start the listeners that waited for users (or `EVERYBODY`) to be loaded."""
+        for key in keys:
+            if key == EVERYBODY:
+                self._seeded = True
+            for sub in self._waiting.pop(key, {}):
+                sub.missing.discard(key)
+                if not sub.missing:
+                    self._start(sub, at)
+
+    # --- changes ---------------------------------------------------------------------------------------------------
+
+    def apply(self, change: Change, at: Moment) -> Merge:
+        """Merge one change of the stream and tell listeners. The caller reads `verify` over REST."""
+        merge = self.store.merge(change, at.wall)
+        self.counters.unreadable += isinstance(change, Unreadable)
+        self.counters.stale += not (merge.effects or merge.verify or merge.blind)
+        self._fanout.publish(merge.effects, at, news=True)
+        return merge
+
+    def apply_read(
+        self, asked: Iterable[str], rows: Mapping[str, StreakRow], read_at: int, at: Moment, *, news: bool
+    ) -> Merge:
+        """Merge an answer of the database, tell listeners, and start those who waited for it.
+
+        Args:
+            asked: The users that were asked for.
+            rows: What came, by user.
+            read_at: The store's `head` when the read began.
+            at: Now.
+            news: Whether users that were not known before count as changed (the change log named them).
+
+        Returns:
+            What it did.
+        """
+        asked = list(asked)
+        merge = self.store.merge_read(asked, rows, read_at, at.wall)
+        self._fanout.publish(merge.effects, at, news=news)
+        self.settle(asked, at)
+        return merge
+
+    def tick(self, at: Moment) -> None:
+        """Do what is due: flush windows, tell lapses, close slow listeners."""
+        self._fanout.tick(at)
+        while self._unread:
+            sub, unread_since = next(iter(self._unread.items()))
+            if at.mono - unread_since < self._slow_after:
+                break
+            self.counters.slow += 1
+            self.close(sub, CLOSE_SLOW, f"nothing read for {self._slow_after:g} s")
+
+    def next_due(self, at: Moment) -> float | None:
+        """Seconds until `tick` has something to do, or None."""
+        waits = [self._fanout.next_due(at)]
+        if self._unread:
+            waits.append(max(next(iter(self._unread.values())) + self._slow_after - at.mono, 0.0))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    # --- how listeners start ---------------------------------------------------------------------------------------
+
+    def _plan_resume(self, sub: Subscriber, since: tuple[str, int] | None) -> None:
+        if since is None:
+            return
+        epoch, seq = since
+        known = sub.users is None or all(self.store.get(user_id) for user_id in sub.users)
+        if epoch != self.epoch:
+            sub.reset_reason = "another run of the bridge"
+        elif seq > self.store.head:
+            sub.reset_reason = "unknown position"
+        elif seq < self.store.horizon or not known:
+            sub.reset_reason = "too long ago"
+        else:
+            sub.since = seq
+
+    def _plan_loading(self, sub: Subscriber) -> None:
+        if sub.users is None:
+            sub.missing = set() if self._seeded else {EVERYBODY}
+        else:
+            sub.missing = {user_id for user_id in sub.users if self.store.get(user_id) is None}
+        for key in sub.missing:
+            self._waiting.setdefault(key, {})[sub] = None
+
+    def _start(self, sub: Subscriber, at: Moment) -> None:
+        sub.joined_seq = self.store.head
+        if sub.since is not None:
+            sub.sent_seq = sub.since
+            self._replay(sub, sub.since, at)
+        else:
+            if sub.reset_reason is not None:
+                self.counters.resets += 1
+                sub.preface.append(Message(MessageType.RESET, self.epoch, 0, reason=sub.reset_reason))
+            sub.backlog.extend(sub.users if sub.users is not None else self.store)
+        self._fanout.join(sub)
+        if sub.unread:
+            self._mark_unread(sub, at)
+
+    def _replay(self, sub: Subscriber, since: int, at: Moment) -> None:
+        wanted = None if sub.users is None else set(sub.users)
+        missed = [user for user in self.store.changed_since(since) if wanted is None or user in wanted]
+        for user_id in missed:
+            entry = self.store.get(user_id)
+            if entry is None or (entry.row is None and entry.before in (None, ABSENT)):
+                continue
+            # Resuming from the middle must not skip the rest: only the last may carry the present seq.
+            token = self.store.head if user_id == missed[-1] else since
+            base = entry.before if entry.before_seq <= since else None
+            if entry.row is None:
+                sub.put_gone(user_id, base, ABSENT, self._fanout.message(MessageType.DELETE, token, user_id))
+            else:
+                change = self._fanout.change(token, user_id, base, entry.told, at)
+                sub.put(user_id, base, entry.told, change)
+            self._fanout.align(sub, user_id, entry.told)
+
+    def _brief(self, sub: Subscriber, user_id: str, at: Moment) -> list[Message]:
+        """The snapshot of one user; what waits about the same user is older or the same."""
+        entry = self.store.get(user_id)
+        slot = sub.slots.pop(user_id, None)
+        parts = [slot.gone] if slot and slot.gone else []
+        if slot:
+            self.counters.conflated += slot.message is not None
+        if entry is None or (entry.row is None and sub.users is None):
+            return parts
+        told = Told(entry.row, entry.row.streak_at(at.wall) if entry.row else 0)
+        # Until the last, resuming means beginning anew.
+        token = 0 if sub.backlog else sub.joined_seq
+        parts.append(
+            replace(self._fanout.message(MessageType.SNAPSHOT, token, user_id), streak=streak_of(entry.row, at.wall))
+        )
+        self._fanout.align(sub, user_id, told)
+        return parts
+
+    def _mark_unread(self, sub: Subscriber, at: Moment) -> None:
+        self._unread.setdefault(sub, at.mono)
+        sub.wake()
+
+    def _posted(self, sub: Subscriber, at: Moment) -> None:
+        if len(sub.slots) > self._mailbox_limit:
+            self.counters.slow += 1
+            self.close(sub, CLOSE_SLOW, f"more than {self._mailbox_limit} users unread")
+        else:
+            self._mark_unread(sub, at)
