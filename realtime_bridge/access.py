@@ -1,0 +1,170 @@
+"""What a request asks for and whether it may: shared by every surface."""
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+
+from realtime_bridge.auth import AccessError, Authenticator, Principal
+from realtime_bridge.bridge import Bridge, parse_since, user_key
+
+#: Longer lists belong to an operator's listener of everybody.
+_MOST_USERS = 1000
+
+
+class BadRequest(ValueError):  # noqa: N818 - named as HTTP names it
+    """A parameter is wrong.
+
+    Attributes:
+        field: Which.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a listener asks for.
+
+    Attributes:
+        user_ids: Whom it hears of; None: everybody.
+        debounce: Seconds; None: the bridge's setting.
+        max_wait: Seconds; None: the bridge's setting.
+        since: Where it resumes, or None.
+    """
+
+    user_ids: list[str] | None
+    debounce: float | None
+    max_wait: float | None
+    since: str | None
+
+
+class Limits:
+    """Counts connections, in all and by user.
+
+    Args:
+        total: At most this many.
+        per_user: At most this many of one user.
+    """
+
+    def __init__(self, total: int, per_user: int) -> None:
+        self._total = total
+        self._per_user = per_user
+        self._of_user: Counter[str] = Counter()
+        self.connections = 0
+
+    @contextlib.contextmanager
+    def connection(self, principal: Principal) -> Iterator[None]:
+        """Hold a place while the block runs.
+
+        Raises:
+            AccessError: There is none left (429 for the user, 503 for the bridge).
+        """
+        user_id = principal.user_id
+        if self.connections >= self._total:
+            raise AccessError(503, "TOO_MANY_LISTENERS", "this bridge is full: try another or later")
+        if user_id is not None and self._of_user[user_id] >= self._per_user:
+            raise AccessError(429, "TOO_MANY_CONNECTIONS", f"more than {self._per_user} connections of one user")
+        self.connections += 1
+        if user_id is not None:
+            self._of_user[user_id] += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
+            if user_id is not None:
+                self._of_user[user_id] -= 1
+                if self._of_user[user_id] <= 0:
+                    del self._of_user[user_id]
+
+
+async def identify(connection: HTTPConnection, authenticator: Authenticator, *, tickets: bool) -> Principal:
+    """Find out who asks.
+
+    Args:
+        connection: The request or websocket.
+        authenticator: Verifies.
+        tickets: Whether a ticket in the URL will do.
+
+    Returns:
+        Who it is.
+
+    Raises:
+        AccessError: Nobody who may.
+    """
+    ticket = connection.query_params.get("ticket")
+    if ticket is not None and tickets:
+        return authenticator.redeem(ticket)
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return await authenticator.principal(token.strip())
+    key = connection.headers.get("apikey")
+    if key:
+        return await authenticator.principal(key)
+    raise AccessError(401, "TOKEN_REQUIRED", "send Authorization: Bearer <token>, or a ticket from POST /ticket")
+
+
+def wishes_of(connection: HTTPConnection, principal: Principal, bridge: Bridge) -> Wishes:
+    """Read the parameters of a listener.
+
+    Raises:
+        BadRequest: One is wrong.
+        AccessError: It asks for somebody else.
+    """
+    query = connection.query_params
+    debounce, max_wait = _seconds(connection, "debounce"), _seconds(connection, "max_wait")
+    # A browser that reconnects repeats its old URL and adds the header.
+    since = connection.headers.get("last-event-id") or query.get("since")
+    users = users_of(connection)
+    try:
+        bridge.windows(debounce, max_wait)
+    except ValueError as error:
+        raise BadRequest(str(error).partition(" ")[0], str(error)) from None
+    try:
+        parse_since(since)
+    except ValueError as error:
+        raise BadRequest("since", str(error)) from None
+    return Wishes(principal.audience(users), debounce, max_wait, since)
+
+
+def users_of(connection: HTTPConnection) -> list[str]:
+    """The users named by ``user_id`` parameters.
+
+    Raises:
+        BadRequest: One is no UUID, or there are too many.
+    """
+    named = connection.query_params.getlist("user_id")
+    if len(named) > _MOST_USERS:
+        raise BadRequest("user_id", f"at most {_MOST_USERS} users")
+    try:
+        return [user_key(user_id) for user_id in named]
+    except ValueError as error:
+        raise BadRequest("user_id", str(error)) from None
+
+
+def refusal(error: AccessError | BadRequest) -> JSONResponse:
+    """The answer to a request that is refused."""
+    if isinstance(error, BadRequest):
+        body = {"code": "INVALID_INPUT", "field": error.field, "message": str(error)}
+        return JSONResponse({"error": body}, 400)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - unauthorized
+    return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status, headers)
+
+
+def _seconds(connection: HTTPConnection, name: str) -> float | None:
+    text = connection.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadRequest(name, f"{name} must be a number of seconds")
+    return value

@@ -1,0 +1,184 @@
+"""The bridge's ASGI application, for any server."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from realtime_bridge.access import BadRequest, Limits, identify, refusal, users_of
+from realtime_bridge.auth import AccessError, Authenticator
+from realtime_bridge.bridge import Bridge, user_key
+from realtime_bridge.changes import StreakRow
+from realtime_bridge.health import BridgeState
+from realtime_bridge.messages import streak_of
+from realtime_bridge.reader import PAGE_USERS, ReadError
+from realtime_bridge.settings import BridgeSettings
+from realtime_bridge.sse import Abort, Events
+from realtime_bridge.websocket import Sockets
+
+_MOST_ROWS = 1000
+
+
+class _Surfaces:
+    """The small endpoints."""
+
+    def __init__(self, bridge: Bridge, authenticator: Authenticator, limits: Limits) -> None:
+        self._bridge = bridge
+        self._authenticator = authenticator
+        self._limits = limits
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    async def ticket(self, request: Request) -> Response:
+        """A ticket for the caller, to put into the URL of an EventSource or WebSocket."""
+        principal = await identify(request, self._authenticator, tickets=False)
+        ticket, ends = self._authenticator.ticket(principal)
+        body = {"ticket": ticket, "expires_at": datetime.fromtimestamp(ends, UTC).isoformat()}
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+    async def snapshot(self, request: Request) -> Response:
+        """The present streaks that the caller may see, a page at a time."""
+        principal = await identify(request, self._authenticator, tickets=True)
+        wanted = principal.audience(users_of(request))
+        limit, after = _limit(request), _after(request)
+        epoch, _, seq = self._bridge.head().rpartition(":")
+        try:
+            rows = await self._rows(wanted, after, limit)
+        except ReadError as error:
+            raise AccessError(503, "UNAVAILABLE", error.fault.reason) from error
+        wall = time.time()
+        streaks = [{"user_id": user_id, "streak": streak_of(row, wall).as_dict()} for user_id, row in rows]
+        more = rows[-1][0] if wanted is None and len(rows) == limit else None
+        body = {"epoch": epoch, "seq": int(seq), "streaks": streaks, "next": more}
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+    async def _rows(
+        self, wanted: list[str] | None, after: str | None, limit: int
+    ) -> list[tuple[str, StreakRow | None]]:
+        reader = self._bridge.reader
+        if wanted is None:
+            return [(row.user_id, row) for row in await reader.page(after, limit)]
+        found: dict[str, StreakRow] = {}
+        for start in range(0, len(wanted), PAGE_USERS):
+            found.update(await reader.rows_of(wanted[start : start + PAGE_USERS]))
+        return [(user_id, found.get(user_id)) for user_id in wanted]
+
+    async def healthz(self, _: Request) -> Response:
+        """Whether the process lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """Whether listeners get every change at once."""
+        health = self._bridge.health
+        ready = health.state in (BridgeState.LIVE, BridgeState.CATCHING_UP)
+        body = {"state": health.state, "reason": health.reason, "remedy": health.remedy}
+        return JSONResponse(body, 200 if ready else 503, {"Cache-Control": "no-store"})
+
+    async def metrics(self, _: Request) -> Response:
+        """The counters, as Prometheus reads them."""
+        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def collect(self) -> list[Metric]:
+        """What Prometheus asks of a collector."""
+        families: list[Metric] = [
+            CounterMetricFamily(f"streak_bridge_{name}", f"See Counters.{name}.", value)
+            for name, value in self._bridge.counters.as_dict().items()
+        ]
+        families.append(GaugeMetricFamily("streak_bridge_listeners", "Listeners now.", self._bridge.listeners))
+        state = GaugeMetricFamily("streak_bridge_state", "1 for the present state.", labels=["state"])
+        for name in BridgeState:
+            state.add_metric([name.value], float(name is self._bridge.health.state))
+        return [*families, state]
+
+
+def create_app(bridge: Bridge, *, abort: Abort | None = None) -> Starlette:
+    """Build the application around a bridge that runs.
+
+    Args:
+        bridge: The bridge, entered by the caller.
+        abort: Breaks a connection at once; where the server cannot, its task is cancelled.
+
+    Returns:
+        The ASGI application.
+    """
+    app = Starlette(exception_handlers={AccessError: _refuse, BadRequest: _refuse})
+    _mount(app, bridge, abort)
+    return app
+
+
+def create_app_from_env() -> Starlette:
+    """Build the application with a bridge of its own, for any server.
+
+    For example ``uvicorn --factory realtime_bridge.app:create_app_from_env``.
+
+    Raises:
+        SettingsError: A setting is missing or wrong.
+    """
+    settings = BridgeSettings.from_env()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with Bridge(settings) as bridge:
+            _mount(app, bridge, None)
+            yield
+
+    return Starlette(lifespan=lifespan, exception_handlers={AccessError: _refuse, BadRequest: _refuse})
+
+
+def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
+    settings = bridge.settings
+    authenticator = Authenticator(settings, bridge.reader.http)
+    limits = Limits(settings.max_listeners, settings.max_listeners_per_user)
+    surfaces = _Surfaces(bridge, authenticator, limits)
+    app.router.routes.extend(
+        [
+            Route("/events", Events(bridge, authenticator, limits, abort), methods=["GET"]),
+            WebSocketRoute("/ws", Sockets(bridge, authenticator, limits, abort)),
+            Route("/ticket", surfaces.ticket, methods=["POST"]),
+            Route("/snapshot", surfaces.snapshot),
+            Route("/healthz", surfaces.healthz),
+            Route("/readyz", surfaces.readyz),
+            Route("/metrics", surfaces.metrics),
+        ]
+    )
+    if settings.allowed_origins:
+        app.user_middleware.append(_cors(settings))
+
+
+def _cors(settings: BridgeSettings) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "apikey", "Last-Event-ID"],
+    )
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AccessError | BadRequest)  # noqa: S101 - registered for these
+    return refusal(error)
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", "100")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_ROWS:
+        raise BadRequest("limit", f"limit must be a whole number from 1 to {_MOST_ROWS}")
+    return int(text)
+
+
+def _after(request: Request) -> str | None:
+    text: Any = request.query_params.get("after")
+    try:
+        return None if text is None else user_key(text)
+    except ValueError:
+        raise BadRequest("after", "after must be a UUID: the `next` of the page before") from None

@@ -1,0 +1,174 @@
+"""Reads of the database over REST (PostgREST): the second, sure way to every change."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+from realtime_bridge.changes import COLUMNS, TABLE, PartialRowError, StreakRow, parse_row
+from realtime_bridge.health import Fault
+
+#: Users in one request: 100 ids are under 4 KB of URL.
+PAGE_USERS = 100
+#: Rows in one request: PostgREST's usual limit. No page is trusted to be full, so a lower limit does no harm.
+PAGE_ROWS = 1000
+
+_HISTORY = "streak_history"
+_REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
+_REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push)"
+
+
+class ReadError(Exception):
+    """A read over REST failed.
+
+    Attributes:
+        fault: Why, and the remedy if it is a matter of configuration.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
+class HistoryRow(NamedTuple):
+    """One line of the change log.
+
+    Attributes:
+        id: Grows.
+        user_id: Whose row changed.
+        version: The row's version after the change.
+    """
+
+    id: int
+    user_id: str
+    version: int
+
+
+class Reader:
+    """PostgREST with the secret key.
+
+    Args:
+        supabase_url: The project's URL.
+        key: The secret key.
+        timeout: Seconds for each request.
+    """
+
+    def __init__(self, supabase_url: str, key: str, *, timeout: float) -> None:
+        self.http = httpx.AsyncClient(
+            base_url=f"{supabase_url}/rest/v1", headers=key_headers(key), timeout=timeout, follow_redirects=False
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.http.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def rows_of(self, user_ids: Iterable[str]) -> dict[str, StreakRow]:
+        """Read the rows of some users.
+
+        Args:
+            user_ids: At most `PAGE_USERS`.
+
+        Returns:
+            The rows by user; a user who is not in it has none.
+
+        Raises:
+            ReadError: The answer is not sure.
+        """
+        open_ids = set(user_ids)
+        found: dict[str, StreakRow] = {}
+        while open_ids:
+            # Absence counts as a delete: ask about the absent again until the answer is empty, so that no limit on
+            # rows can make somebody look deleted.
+            page = await self._get(TABLE, {"select": ",".join(COLUMNS), "user_id": _among(open_ids)})
+            rows = [_row(item) for item in page]
+            if not rows:
+                break
+            found.update((row.user_id, row) for row in rows)
+            open_ids.difference_update(found)
+        return found
+
+    async def page(self, after: str | None, limit: int) -> list[StreakRow]:
+        """Read rows of all users in the order of their ids.
+
+        Args:
+            after: The last user of the page before, or None.
+            limit: At most this many.
+
+        Returns:
+            Rows; an empty list after the last.
+
+        Raises:
+            ReadError: The read failed.
+        """
+        query = {"select": ",".join(COLUMNS), "order": "user_id.asc", "limit": str(limit)}
+        if after is not None:
+            query["user_id"] = f"gt.{after}"
+        return [_row(item) for item in await self._get(TABLE, query)]
+
+    async def history_after(self, last_id: int) -> list[HistoryRow]:
+        """Read one page of the change log, oldest first; empty after the last.
+
+        Raises:
+            ReadError: The read failed.
+        """
+        return await self._history({"id": f"gt.{last_id}", "order": "id.asc"}, PAGE_ROWS)
+
+    async def history_tail(self, limit: int) -> list[HistoryRow]:
+        """Read the end of the change log, newest first.
+
+        Raises:
+            ReadError: The read failed.
+        """
+        return await self._history({"order": "id.desc"}, limit)
+
+    async def _history(self, query: Mapping[str, str], limit: int) -> list[HistoryRow]:
+        fields = {"select": "id,user_id,version_after", "limit": str(limit)}
+        items = await self._get(_HISTORY, {**fields, **query})
+        try:
+            return [HistoryRow(int(i["id"]), str(i["user_id"]), int(i["version_after"])) for i in items]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReadError(Fault("REST sent a change log that cannot be read", _REMEDY_MIGRATIONS)) from error
+
+    async def _get(self, table: str, query: Mapping[str, str]) -> list[Any]:
+        try:
+            response = await self.http.get(f"/{table}", params=query)
+            answer = response.json() if response.is_success else None
+        except httpx.HTTPError as error:
+            # Only the class: messages of network libraries may hold URLs.
+            raise ReadError(Fault(f"REST cannot be reached ({type(error).__name__})")) from error
+        except ValueError as error:
+            raise ReadError(Fault("REST did not send JSON")) from error
+        if not isinstance(answer, list):
+            raise ReadError(_refusal(response, table))
+        return answer
+
+
+def key_headers(key: str) -> dict[str, str]:
+    """The headers that carry a key: legacy keys are JWTs and decide the role, new ones must not be sent as one."""
+    headers = {"apikey": key}
+    if not key.startswith("sb_"):
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _among(user_ids: Iterable[str]) -> str:
+    return f"in.({','.join(sorted(user_ids))})"
+
+
+def _row(item: Any) -> StreakRow:
+    try:
+        return parse_row(item)
+    except PartialRowError as error:
+        raise ReadError(Fault(str(error), _REMEDY_MIGRATIONS)) from error
+
+
+def _refusal(response: httpx.Response, table: str) -> Fault:
+    status = response.status_code
+    if status in (401, 403):
+        return Fault(f"REST refused the key (HTTP {status})", _REMEDY_KEY)
+    if status in (400, 404):
+        return Fault(f"REST has no table {table} as expected (HTTP {status})", _REMEDY_MIGRATIONS)
+    return Fault(f"REST answered HTTP {status}")
