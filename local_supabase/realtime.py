@@ -225,14 +225,12 @@ class RealtimeServer:
 
     async def _watch_publication(self) -> None:
         """Subscribe everybody anew when tables join or leave the publication."""
-        known: tuple[int, ...] | None = None
         while True:
             await self._hub.ready.wait()
             with contextlib.suppress(*_DATABASE_ERRORS):
                 tables = await self._hub.published()
-                if known is not None and tables != known:
-                    self._subscribe_all()
-                known = tables
+                for channel in self._hub.channels():
+                    channel.notice_publication(tables)
             await asyncio.sleep(self._settings.publication_interval)
 
 

@@ -53,7 +53,7 @@ class JoinRequest:
         broadcast, presence = _object(config.get("broadcast")), _object(config.get("presence"))
         self.ack = broadcast.get("ack") is True
         self.echo = broadcast.get("self") is True
-        self.presence = presence.get("enabled", bool(presence)) is True
+        self.presence = presence.get("enabled") is True
         self.presence_key = str(presence.get("key") or uuid.uuid1())
 
     def response(self) -> dict[str, Any]:
@@ -102,6 +102,7 @@ class Channel:
         self._subscribing: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._writes: dict[str, bool] = {}
+        self._published: tuple[int, ...] = ()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -181,12 +182,18 @@ class Channel:
                 self._subscribing.cancel()
             self._subscribing = asyncio.create_task(self._subscribe())
 
+    def notice_publication(self, published: tuple[int, ...]) -> None:
+        """Subscribe anew if tables have joined or left the publication since the last time."""
+        if self._subscriber is not None and self._published != published:
+            self._published = published
+            self.subscribe()
+
     async def _subscribe(self) -> None:
         await asyncio.sleep(self._hub.settings.subscribe_delay + self._hub.late_ready)
         while True:
             await self._hub.ready.wait()
             try:
-                entries = await self._hub.enforce(self._request.bindings, self._claims)
+                entries, self._published = await self._hub.enforce(self._request.bindings, self._claims)
             except SubscribeError as error:
                 self._unsubscribe()
                 self.system(str(error), status="error")

@@ -94,12 +94,14 @@ class Delivery:
         changes_seen: Changes of published tables since the start.
         changes_dropped: Those of them that `drop` took away.
         drop: How many of the next changes that someone listens for to lose silently; None for all. For tests.
+        drop_table: The table that `drop` is about; None for all.
     """
 
     def __init__(self) -> None:
         self.changes_seen = 0
         self.changes_dropped = 0
         self.drop: int | None = 0
+        self.drop_table: str | None = None
         self._subscribers: dict[Subscriber, None] = {}
         self._encoder = Encoder()
 
@@ -135,11 +137,17 @@ class Delivery:
                 await asyncio.sleep(0)
 
     def _without_dropped(self, changes: list[Change]) -> list[Change]:
-        count = len(changes) if self.drop is None else min(self.drop, len(changes))
-        if self.drop is not None:
-            self.drop -= count
-        self.changes_dropped += count
-        return changes[count:]
+        if self.drop == 0:
+            return changes
+        kept = []
+        for change in changes:
+            if self.drop == 0 or self.drop_table not in (None, change.relation.table):
+                kept.append(change)
+                continue
+            self.changes_dropped += 1
+            if self.drop is not None:
+                self.drop -= 1
+        return kept
 
     def _members(self) -> dict[int, list[tuple[Subscriber, list[Entry]]]]:
         members: dict[int, list[tuple[Subscriber, list[Entry]]]] = {}

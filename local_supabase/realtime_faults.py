@@ -121,9 +121,13 @@ class Faults:
             if channel.has_bindings:
                 channel.say_subscribed()
 
-    async def drop_changes(self, n: int | None = None) -> None:
-        """Lose the next `n` changes that anybody listens for, without a word; None loses all until called with 0."""
+    async def drop_changes(self, n: int | None = None, table: str | None = None) -> None:
+        """Lose the next `n` changes that anybody listens for, without a word; None loses all until called with 0.
+
+        With `table`, only changes of tables of that name are lost.
+        """
         self._hub.delivery.drop = n
+        self._hub.delivery.drop_table = table
 
     async def hold_changes(self, seconds: float | None = None) -> None:
         """Look at no change for some seconds, or (None) until called with 0; then deliver what came up."""

@@ -108,10 +108,15 @@ class Hub:
         if pool is not None:
             pool.terminate()
 
-    async def enforce(self, requested: list[dict[str, Any]], claims: Claims) -> list[Entry]:
-        """Check bindings and prepare them; as `realtime_bindings.enforce`."""
+    async def enforce(self, requested: list[dict[str, Any]], claims: Claims) -> tuple[list[Entry], tuple[int, ...]]:
+        """Check bindings and prepare them, as `realtime_bindings.enforce`.
+
+        Returns:
+            The bindings in force, and the published tables at that moment.
+        """
         async with self.connection() as connection:
-            return await enforce(connection, self.settings.publication, requested, claims)
+            published = await publication_tables(connection, self.settings.publication)
+            return await enforce(connection, self.settings.publication, requested, claims), published
 
     async def published(self) -> tuple[int, ...]:
         """Return the oids of the published tables."""

@@ -92,27 +92,36 @@ class ChangeStream:
             asyncpg.PostgresError: It refuses.
         """
         await self.close()
+        self._slot = ""
         connection = self._connection = await connect(self._database_url)
         if not await connection.fetchval("select 1 from pg_publication where pubname = $1", self._publication):
             raise PublicationMissingError(self._publication)
         await connection.execute(_CREATE_WAIT)
-        self._slot = f"realtime_{uuid.uuid4().hex}"
+        slot = f"realtime_{uuid.uuid4().hex}"
         create = "select pg_create_logical_replication_slot($1, 'pgoutput', temporary => true)"
         # It waits for the transactions that are open now, however long they take.
-        await connection.fetchval(create, self._slot)
+        await connection.fetchval(create, slot)
+        self._slot = slot
         self._position = 0
 
     async def close(self) -> None:
-        """Disconnect; the slot goes with the connection."""
+        """Disconnect. The slot goes first, so that nobody who waits for its end has to guess."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE * 4):
+                if self._slot:
+                    await connection.fetchval("select pg_drop_replication_slot($1)", self._slot)
+                await connection.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
 
     async def batches(self, gate: Callable[[], Any] | None = None) -> AsyncIterator[list[Change]]:
         """Yield what was committed, in order of commit, in batches of whole transactions.
 
         Args:
-            gate: Awaited before each look at the WAL; for tests that hold the stream.
+            gate: Awaited before news is read; for tests that hold the stream.
 
         Raises:
             OSError: The connection is lost.
@@ -124,11 +133,11 @@ class ChangeStream:
         wait = await connection.prepare(_WAIT)
         fetch = await connection.prepare(_CHANGES)
         while True:
-            if gate is not None:
-                await gate()
             reached: int = await wait.fetchval(self._position, self._poll_interval, _PATIENCE)
             if reached <= self._position:
                 continue
+            if gate is not None:
+                await gate()
             started = asyncio.get_running_loop().time()
             decoder = Decoder()
             messages = await fetch.fetch(self._slot, _MAX_MESSAGES, self._publication)
