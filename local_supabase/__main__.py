@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -31,6 +32,8 @@ from local_supabase.stack import LocalSupabase, StackConfig
 @click.option("--faults", is_flag=True, help="Opens a socket with fault switches, for tests.")
 def main(port: int, data_dir: Path | None, project_dir: Path | None, faults: bool) -> None:  # noqa: FBT001 - a flag of a command
     """Start PostgreSQL, REST, Auth and Realtime on loopback, apply the migrations, and print READY with the keys."""
+    # Realtime says in one line that PostgreSQL is away; asyncpg's pools would add a traceback each.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)
     try:
         asyncio.run(_run(StackConfig(port, data_dir, faults, project_dir)))
     except LocalSupabaseError as error:

@@ -44,7 +44,9 @@ async def fault_socket(turn: Turn, folder: Path) -> AsyncIterator[str]:
         assert task is not None  # noqa: S101 - asyncio runs handlers as tasks
         handlers.add(task)
         try:
-            await _serve(turn, reader, writer)
+            # asyncio reports a cancelled handler as an error, though the stack is only ending.
+            with contextlib.suppress(asyncio.CancelledError):
+                await _serve(turn, reader, writer)
         finally:
             handlers.discard(task)
             writer.close()
@@ -56,6 +58,7 @@ async def fault_socket(turn: Turn, folder: Path) -> AsyncIterator[str]:
         server.close()
         for task in handlers:
             task.cancel()
+        await asyncio.gather(*handlers)
         path.unlink(missing_ok=True)
         if short:
             shutil.rmtree(short, ignore_errors=True)
@@ -163,7 +166,7 @@ class Faults:
         await self.turn("postgres.kill")
 
     async def postgres_start(self) -> None:
-        """Starts PostgreSQL again on the same port; returns when it has recovered and accepts connections."""
+        """Starts PostgreSQL again on the same port; returns when it has recovered and REST answers again."""
         await self.turn("postgres.start")
 
     async def late_ready(self, seconds: float) -> None:

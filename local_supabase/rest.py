@@ -17,6 +17,8 @@ _ANSWER_SECONDS = 60.0
 _POOL = 20
 # What hosted projects give the API's login role.
 _STATEMENT_TIMEOUT_MS = 8000
+# A request waits for a connection and runs one statement.
+_ANSWER_MS = 20_000
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Gateway:
             PartFailedError: Something else went wrong.
         """
         config = {_camel(name): value for name, value in asdict(what).items()}
-        answer = await self._ask("serve", **config, poolSize=_POOL, statementTimeoutMs=_STATEMENT_TIMEOUT_MS)
+        limits = {"poolSize": _POOL, "statementTimeoutMs": _STATEMENT_TIMEOUT_MS, "answerMs": _ANSWER_MS}
+        answer = await self._ask("serve", **config, **limits)
         port: int = answer["port"]
         return port
 
@@ -103,7 +106,15 @@ class Gateway:
         """
         await self._ask("fault", **command)
 
-    async def _ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
+    async def database_back(self) -> None:
+        """Returns when requests are answered again, after PostgreSQL was away and is back.
+
+        Raises:
+            PartFailedError: They are not.
+        """
+        await self._ask("await_database")
+
+    async def _ask(self, kind: str, /, **arguments: Any) -> dict[str, Any]:
         await self._loaded
         number = next(self._ids)
         answer = self._expect(number)

@@ -58,3 +58,4 @@ class Switches:
             raise LocalSupabaseError("PostgreSQL is running")
         await self._postgres.start()
         self._restarted()
+        await self._gateway.database_back()

@@ -43,12 +43,64 @@ export async function provision(config) {
   await app.connection.close();
 }
 
-/** Drops the cached schema whenever `notify pgrst` asks for it, as PostgREST does. */
-export async function reloadOnNotify(app, config) {
-  const listener = postgres(config.databaseUrl, {
-    max: 1, backoff: () => 0.1, onnotice: () => {}, connection: { application_name: "rest schema cache" },
-  });
-  // The driver subscribes anew after a lost connection and then calls the third argument: a notification may have been missed.
-  const reload = () => void app.connection.clearSchemaCache();
-  await listener.listen("pgrst", reload, reload);
+/** lite and its connections, as one thing that can be thrown away. */
+export class Backend {
+  #app;
+  #watch;
+  #running = false;
+  #abandoned = false;
+
+  /**
+   * @param known The schema that an earlier backend had read, if there was one.
+   * @param lost Called once when PostgreSQL goes away.
+   */
+  constructor(config, known, lost) {
+    this.#app = createApp(config);
+    // Without it, requests while PostgreSQL is away would be told that no table and no function exists.
+    this.#app.connection.introspection = known;
+    this.#watch = postgres(config.databaseUrl, {
+      max: 1,
+      max_lifetime: null,
+      backoff: () => 0.1,
+      onnotice: () => {},
+      onclose: () => this.#running && !this.#abandoned && lost(),
+      connection: { application_name: "rest schema cache" },
+    });
+    this.fetch = this.#app.fetch;
+  }
+
+  /** Whether PostgreSQL is there and the schema was read. */
+  get running() {
+    return this.#running;
+  }
+
+  get schema() {
+    return this.#app.connection.introspection;
+  }
+
+  /** Connects, reads the schema, and reads it again whenever `notify pgrst` asks for it, as PostgREST does. */
+  async start() {
+    await this.#watch`select`;
+    const read = () => this.#app.connection.introspect(); // replaces what is known only if it succeeds
+    await this.#watch.listen("pgrst", read);
+    await read();
+    this.#running = true;
+  }
+
+  /** The same, as often as it takes. */
+  async startWhenPossible() {
+    while (!this.#abandoned) {
+      try {
+        return await this.start();
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  /** Lets go of all connections, without waiting for anything. */
+  abandon() {
+    this.#abandoned = true;
+    for (const driver of [this.#app.connection.driver, this.#watch]) driver.end({ timeout: 0 }).catch(() => {});
+  }
 }

@@ -8,22 +8,77 @@ import { getRequestListener } from "@hono/node-server";
 
 import { receive, send } from "./control.mjs";
 import * as faults from "./faults.mjs";
-import { createApp, provision, reloadOnNotify } from "./lite.mjs";
+import { Backend, provision } from "./lite.mjs";
 import { forwardRequest, forwardUpgrade } from "./proxy.mjs";
 
 const CLOSED = { error: "requested path is invalid" };
 
-function createServer(app, config) {
-  const listener = getRequestListener(app.fetch);
+/** REST and Auth, and what is being answered. */
+class Api {
+  #config;
+  #backend;
+  #back = Promise.resolve();
+  #open = new Set();
+  #listener = getRequestListener((request, env) => this.#backend.fetch(request, env));
+
+  constructor(config) {
+    this.#config = config;
+    this.#backend = this.#connect(undefined);
+  }
+
+  #connect(schema) {
+    return new Backend(this.#config, schema, () => this.revive());
+  }
+
+  start() {
+    return this.#backend.start();
+  }
+
+  /** Fulfilled when requests are answered again after a loss of PostgreSQL. */
+  back() {
+    return this.#back;
+  }
+
+  handle(request, response) {
+    if (!this.#backend.running) return giveUp(response, 503, "PGRST001", "No connection to the database");
+    const late = setTimeout(() => giveUp(response, 504, "PGRST003", "Timed out"), this.#config.answerMs);
+    this.#open.add(response);
+    response.on("close", () => {
+      clearTimeout(late);
+      this.#open.delete(response);
+    });
+    return this.#listener(request, response);
+  }
+
+  /**
+   * Starts over with new connections when PostgreSQL went away. The driver (postgres 3.4) then leaves queries of reserved
+   * connections waiting for ever, or throws outside of any query.
+   */
+  revive() {
+    this.#backend.abandon();
+    this.#backend = this.#connect(this.#backend.schema);
+    this.#back = this.#backend.startWhenPossible();
+    for (const response of this.#open) giveUp(response, 503, "PGRST001", "Database connection lost");
+  }
+}
+
+function giveUp(response, status, code, message) {
+  if (response.headersSent) response.destroy();
+  else answerJson(response, status, { code, details: null, hint: null, message });
+}
+
+function answerJson(response, status, body) {
+  response.writeHead(status, { "content-type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
+function createServer(api, config) {
   const server = http.createServer(async (request, response) => {
     if (request.url.startsWith("/realtime/v1/")) return forwardRequest(request, response, config.realtimePort);
     // Whatever else lite serves (its /_system answers without a key) is no part of a Supabase origin.
-    if (!request.url.startsWith("/rest/v1") && !request.url.startsWith("/auth/v1")) {
-      response.writeHead(404, { "content-type": "application/json" });
-      return response.end(JSON.stringify(CLOSED));
-    }
+    if (!request.url.startsWith("/rest/v1") && !request.url.startsWith("/auth/v1")) return answerJson(response, 404, CLOSED);
     if (config.faults && request.url.startsWith("/rest/v1") && (await faults.intercept(request, response))) return;
-    return listener(request, response);
+    return api.handle(request, response);
   });
   // Clients keep idle connections for 5 s and more; Node's own 5 s would close them at the moment of their reuse.
   server.keepAliveTimeout = 75_000;
@@ -35,11 +90,17 @@ function createServer(app, config) {
   return server;
 }
 
+let api;
+
 async function serve(config) {
-  const app = createApp(config);
-  await app.connection.introspect({ useCache: true });
-  await reloadOnNotify(app, config);
-  const server = createServer(app, config);
+  api = new Api(config);
+  await api.start();
+  process.on("uncaughtException", (error) => {
+    console.error("uncaught:", error);
+    if (!/node_modules.postgres.src.connection/.test(error.stack)) process.exit(1);
+    api.revive();
+  });
+  const server = createServer(api, config);
   await new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(config.port, "127.0.0.1", resolve);
@@ -50,6 +111,7 @@ async function serve(config) {
 async function answer(request) {
   if (request.type === "provision") return provision(request);
   if (request.type === "serve") return { port: await serve(request) };
+  if (request.type === "await_database") return api.back();
   if (request.type === "fault") return faults.command(request);
   throw new Error(`unknown request: ${request.type}`);
 }
