@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -20,6 +20,9 @@ DEFAULT_CHUNK = 2_000
 MAX_CHUNK = 10_000
 # The answer has a row per user, and PostgREST cuts an answer off after 1,000 rows without a word.
 MAX_USERS = 1_000
+
+# The database's bound; it would name the event by its place in one request, which callers do not know.
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 Progress = Callable[[int, int], object]
 
@@ -52,7 +55,11 @@ def _prepare_past(activity: Activity, now: datetime, index: int) -> Prepared:
     if activity.activity_at is None:
         field = f"activities[{index}].activity_at"
         raise InvalidInputError(f"{field} is required in an import", field=field)
-    return prepare(activity, now, f"activities[{index}].")
+    prepared = prepare(activity, now, f"activities[{index}].")
+    if prepared.activity_at < EARLIEST:
+        field = f"activities[{index}].activity_at"
+        raise InvalidInputError(f"{field} is before 1970", field=field)
+    return prepared
 
 
 def _portions(ready: Sequence[Prepared], size: int) -> Iterator[Sequence[Prepared]]:

@@ -53,10 +53,7 @@ class Settings:
         Raises:
             ConfigurationError: A setting is missing or wrong, or the secret key stands under a ``VITE_`` name.
         """
-        if env_file is not None and not Path(env_file).is_file():
-            raise ConfigurationError(f"There is no file {env_file}.")
-        path = env_file or find_dotenv(usecwd=True)
-        return cls.from_mapping({**(dotenv_values(path) if path else {}), **os.environ})
+        return cls.from_mapping(environment(env_file))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, str | None]) -> Settings:
@@ -78,6 +75,24 @@ class Settings:
         if url is None or key is None:
             raise ConfigurationError(f"Set {' and '.join(missing)} in the environment or in a .env file.")
         return cls(url=url, secret_key=key)
+
+
+def environment(env_file: str | Path | None = None) -> dict[str, str | None]:
+    """Read the environment, and what it lacks from a `.env` file; neither is changed.
+
+    Args:
+        env_file: The file to read; None looks for `.env` in the working directory and those above it.
+
+    Returns:
+        Names and values.
+
+    Raises:
+        ConfigurationError: The file does not exist.
+    """
+    if env_file is not None and not Path(env_file).is_file():
+        raise ConfigurationError(f"There is no file {env_file}.")
+    path = env_file or find_dotenv(usecwd=True)
+    return {**(dotenv_values(path) if path else {}), **os.environ}
 
 
 def _first(values: Mapping[str, str | None], names: tuple[str, ...]) -> str | None:

@@ -518,6 +518,7 @@ BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("import_activity", ([Activity(USER)],), {}, "activities[0].activity_at"),
     ("import_activity", ([Activity(USER, NOW), Activity("x", NOW)],), {}, "activities[1].user_id"),
     ("import_activity", ([Activity(USER, NOW)],), {"chunk_size": 0}, "chunk_size"),
+    ("import_activity", ([Activity(USER, datetime.min.replace(tzinfo=UTC))],), {}, "activities[0].activity_at"),
 ]
 
 

@@ -1,0 +1,100 @@
+"""What the commands share: consoles, and errors that people can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streak_client.errors import ConfigurationError, InvalidInputError, StreakError
+
+SERVICE_FAILED = 1
+WRONG_INPUT = 2
+
+
+class CommandError(click.ClickException):
+    """An error that ends the command with a message instead of a traceback.
+
+    Args:
+        message: What is wrong, for people.
+        exit_code: 1 when the service failed, 2 when an argument or a setting is wrong.
+    """
+
+    def __init__(self, message: str, exit_code: int = SERVICE_FAILED) -> None:
+        super().__init__(message)
+        # Click declares it for the class, and reads it from the instance.
+        self.__dict__["exit_code"] = exit_code
+
+
+class CleanGroup(click.Group):
+    """A group whose commands turn the client's errors into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command.
+
+        Args:
+            ctx: Click's context.
+
+        Returns:
+            What the command returned.
+
+        Raises:
+            CommandError: The client raised a `StreakError`.
+        """
+        try:
+            return super().invoke(ctx)
+        except StreakError as error:
+            raise command_error(error) from error
+
+
+def command_error(error: StreakError) -> CommandError:
+    """Word an error of the client for the terminal.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The same for click, with its notes and its code.
+    """
+    lines = [f"{error.message} [{error.code}]", *getattr(error, "__notes__", [])]
+    wrong_input = isinstance(error, InvalidInputError | ConfigurationError)
+    return CommandError("\n".join(lines), WRONG_INPUT if wrong_input else SERVICE_FAILED)
+
+
+def output() -> Console:
+    """Open the console for results.
+
+    Returns:
+        A console on standard output.
+    """
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    """Open the console for what happens meanwhile.
+
+    Returns:
+        A console on standard error, so that results can be piped.
+    """
+    return Console(stderr=True, highlight=False)
+
+
+def progress_bar(console: Console) -> Progress:
+    """Make a progress bar that counts activities.
+
+    Args:
+        console: Where it is drawn; what is no terminal sees only the final state.
+
+    Returns:
+        A context manager; add tasks with `add_task`.
+    """
+    return Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )

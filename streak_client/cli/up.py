@@ -1,0 +1,160 @@
+"""``streaks up``: the local Supabase with the bridge on top, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import SecretStr
+
+from streak_client.cli._common import CommandError, messages
+from streak_client.cli._demo import run_demo
+from streak_client.cli._extras import extra
+from streak_client.cli.replay import check_speed
+
+if TYPE_CHECKING:
+    from local_supabase.progress import Progress
+    from local_supabase.stack import LocalSupabase
+
+BRIDGE_PORT = 54330
+LONGEST_WAIT = 5.0
+LIVE_SECONDS = 60.0
+# Six days in half a minute.
+DEMO_SPEED = 17_280.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for; see the command's help."""
+
+    port: int
+    bridge_port: int
+    data_dir: Path | None
+    project_dir: Path | None
+    faults: bool
+    debounce: float
+    demo: bool
+    speed: float
+
+
+@click.command()
+@click.option("--demo", is_flag=True, help="Play the real activity of 275 people, the last six days live.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0),
+    default=DEMO_SPEED,
+    show_default=True,
+    help="With --demo: seconds of activity played in one second, at least 1; 0 is as fast as possible.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=54321, show_default=True, help="Of Supabase; 0: any free."
+)
+@click.option(
+    "--bridge-port", type=click.IntRange(0, 65535), help=f"Default {BRIDGE_PORT}; any free one with --port 0."
+)
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Keep data and keys here.")
+@click.option("--project-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Holds supabase/.")
+@click.option("--faults", is_flag=True, help="Open a socket with fault switches, for tests.")
+@click.option(
+    "--debounce",
+    type=click.FloatRange(0, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds of quiet before the bridge sends a change, unless a listener asks for another; 0: at once.",
+)
+def up(  # noqa: PLR0913, PLR0917 - one for each option
+    demo: bool,
+    speed: float,
+    port: int,
+    bridge_port: int | None,
+    data_dir: Path | None,
+    project_dir: Path | None,
+    faults: bool,
+    debounce: float,
+) -> None:
+    """Start a local Supabase and the bridge, print READY with URLs and keys, and run until Ctrl-C.
+
+    The line READY holds a JSON object with SUPABASE_URL, the keys, DATABASE_URL and BRIDGE_URL.
+    """
+    check_speed(speed)
+    if bridge_port is None:
+        bridge_port = BRIDGE_PORT if port else 0
+    options = Options(port, bridge_port, data_dir, project_dir, faults, debounce, demo, speed)
+    with extra("all"):
+        from local_supabase.errors import LocalSupabaseError  # noqa: PLC0415 - only this command needs it
+        from realtime_bridge.server import ServerStoppedError  # noqa: PLC0415
+    try:
+        asyncio.run(_until_signal(options))
+    except (LocalSupabaseError, ServerStoppedError, OSError) as error:
+        raise CommandError(str(error)) from error
+
+
+async def _until_signal(options: Options) -> None:
+    with extra("all"):
+        from local_supabase.progress import Progress  # noqa: PLC0415
+        from local_supabase.stack import LocalSupabase, StackConfig  # noqa: PLC0415
+    progress = Progress()
+    config = StackConfig(options.port, options.data_dir, options.faults, options.project_dir)
+    stack = LocalSupabase(config, progress.say)
+    running = asyncio.ensure_future(_serve(stack, progress, options))
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            running.cancel()
+        else:
+            stack.hurry()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+
+
+async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> None:
+    from realtime_bridge import BridgeSettings, serve  # noqa: PLC0415
+
+    async with AsyncExitStack() as exits:
+        with progress:
+            await exits.enter_async_context(stack)
+            progress.say("Starting the bridge")
+            settings = BridgeSettings(
+                supabase_url=stack.info.supabase_url,
+                supabase_secret_key=SecretStr(stack.info.secret_key),
+                supabase_jwt_secret=SecretStr(stack.info.jwt_secret),
+                port=options.bridge_port,
+                debounce=options.debounce,
+                max_wait=max(LONGEST_WAIT, options.debounce),
+            )
+            served = await exits.enter_async_context(serve(settings))
+            await served.bridge.wait_live(LIVE_SECONDS)
+        click.echo(f"READY {json.dumps(stack.info.environment() | {'BRIDGE_URL': served.url})}")
+        messages().print(f"Dashboard: {served.url}/   Ctrl-C ends everything.")
+        jobs: list[Coroutine[Any, Any, None]] = [stack.wait(), served.wait()]
+        if options.demo:
+            jobs.append(run_demo(stack.info, served, options.speed))
+        await _all(jobs)
+
+
+async def _all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()
