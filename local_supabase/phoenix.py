@@ -20,6 +20,7 @@ _PUSH: Final = 0
 _USER_BROADCAST_PUSH: Final = 3
 _USER_BROADCAST: Final = 4
 _V2_PARTS: Final = 5
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: it is slow to make
 _ACCEPTED = re.compile(r"([12])\.0\.\d+\Z")
 
 
@@ -36,10 +37,12 @@ class UserBroadcast:
     data: bytes
 
     def as_payload(self) -> dict[str, Any] | None:
-        """Return the broadcast as a JSON client sees it, or None for opaque bytes, which JSON cannot carry."""
-        if not self.is_json:
+        """Return the broadcast as a JSON client sees it, or None for what JSON cannot carry."""
+        try:
+            payload = json.loads(self.data) if self.is_json else ...
+        except ValueError:
             return None
-        return {"type": "broadcast", "event": self.event, "payload": json.loads(self.data)}
+        return None if payload is ... else {"type": "broadcast", "event": self.event, "payload": payload}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Message:
 
 def dumps(value: object) -> str:
     """Return `value` as JSON without superfluous spaces, not escaping what UTF-8 can carry."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def negotiate(vsn: str | None) -> Vsn | None:

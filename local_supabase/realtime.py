@@ -27,6 +27,7 @@ import asyncpg
 from aiohttp import web
 
 from .phoenix import negotiate
+from .realtime_broadcasts import Broadcasts
 from .realtime_faults import Faults
 from .realtime_hub import Hub, Settings
 from .realtime_socket import Socket
@@ -92,9 +93,11 @@ class RealtimeServer:
             OSError: The port is taken.
         """
         self._stopped.clear()
+        broadcasts = Broadcasts(self._hub)
         app = web.Application(client_max_size=_MAX_FRAME)
         for prefix in ("/realtime/v1", ""):
-            app.router.add_post(f"{prefix}/api/broadcast", self._post_broadcast)
+            app.router.add_post(f"{prefix}/api/broadcast", broadcasts.batch)
+            app.router.add_post(f"{prefix}/api/broadcast/{{topic}}/events/{{event}}", broadcasts.single)
         for path in ("/realtime/v1/websocket", "/socket/websocket"):
             app.router.add_get(path, self._open_socket)
         # No access log: a socket's URL contains its key.
@@ -178,22 +181,6 @@ class RealtimeServer:
             return re.sub(r" -?\d+ seconds ago$", "", error.message)
         return None
 
-    async def _post_broadcast(self, request: web.Request) -> web.Response:
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        key = request.headers.get("apikey") or bearer
-        if self._key_error(key or None) is not None:
-            return web.json_response({"error": "Unauthorized"}, status=401)
-        try:
-            messages = _broadcasts(await request.json())
-        except ValueError as error:
-            return web.json_response({"errors": {"messages": [str(error)]}}, status=422)
-        for message in messages:
-            topic = self._hub.topics.get((f"realtime:{message['topic']}", message.get("private") is True))
-            payload = {"type": "broadcast", "event": message["event"], "payload": message["payload"]}
-            for member in list(topic.members) if topic else ():
-                member.hear(payload)
-        return web.Response(status=202)
-
     async def _stream_changes(self) -> None:
         """Stream for ever: after a loss of PostgreSQL, reconnect and subscribe everybody anew."""
         delay = self._settings.reconnect_delay
@@ -232,19 +219,3 @@ class RealtimeServer:
                 for channel in self._hub.channels():
                     channel.notice_publication(tables)
             await asyncio.sleep(self._settings.publication_interval)
-
-
-def _broadcasts(body: object) -> list[dict[str, Any]]:
-    """Check the body of a broadcast over HTTP.
-
-    Raises:
-        ValueError: It is not what the API takes; the message names the field.
-    """
-    messages = body.get("messages") if isinstance(body, dict) else None
-    if not isinstance(messages, list):
-        raise ValueError("messages: can't be blank")  # noqa: TRY004  (one error for all bad input)
-    for message in messages:
-        for name, kind in (("topic", str), ("event", str), ("payload", dict)):
-            if not isinstance(message, dict) or not isinstance(message.get(name), kind):
-                raise ValueError(f"{name}: can't be blank")  # noqa: TRY004  (one error for all bad input)
-    return messages

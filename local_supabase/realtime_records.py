@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ _COLUMN_OVERHEAD: Final = 55
 _ROW_OVERHEAD: Final = 150
 
 
+@lru_cache(maxsize=256)
 def commit_timestamp(moment: datetime) -> str:
     """Return an instant in UTC as Realtime writes it: to the millisecond, cut off, not rounded."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
