@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def recipe(tools: Toolchain) -> str:
     return made_of.hexdigest()[:16]
 
 
-async def open_data(postgres: Postgres, home: Path) -> None:
+async def open_data(postgres: Postgres, home: Path, say: Callable[[str], None]) -> None:
     """Starts the server on its data folder in `home`, which is made if there is none.
 
     Raises:
@@ -48,9 +49,10 @@ async def open_data(postgres: Postgres, home: Path) -> None:
     if not postgres.data.is_dir():
         staging = postgres.data.with_name("postgres.new")
         shutil.rmtree(staging, ignore_errors=True)
-        await _copy_template(postgres, staging)
+        await _copy_template(postgres, staging, say)
         (home / _STAMP).write_text(recipe(postgres.tools), encoding="ascii")
         staging.rename(postgres.data)
+    say("Starting PostgreSQL")
     await _clear_stale_pid(postgres.data)
     await postgres.set_password()
     await postgres.start()
@@ -85,10 +87,11 @@ async def _provision(postgres: Postgres) -> None:
         await connection.close()
 
 
-async def _copy_template(postgres: Postgres, target: Path) -> None:
+async def _copy_template(postgres: Postgres, target: Path, say: Callable[[str], None]) -> None:
     template = cache_dir() / f"cluster-{recipe(postgres.tools)}"
     async with exclusive(template.with_name(f"{template.name}.lock")):
         if not template.is_dir():
+            say("Creating the first database (initdb, roles, schema auth; later ones are copies)")
             await _make_template(postgres, template)
     await asyncio.to_thread(shutil.copytree, template, target, symlinks=True)
     await asyncio.to_thread(service_account().own, target)
@@ -135,5 +138,11 @@ async def _clear_stale_pid(data: Path) -> None:
 
 
 def _is_server(pid: int, data: Path) -> bool:
+    arguments = Path(f"/proc/{pid}/cmdline")
+    if Path("/proc/self").exists():  # slim containers have no ps
+        try:
+            return str(data).encode() in arguments.read_bytes()
+        except OSError:
+            return False
     shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - wherever ps is
     return str(data) in shown.stdout

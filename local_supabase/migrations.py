@@ -87,6 +87,7 @@ def _environment(run_dir: Path, password: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SUPABASE_", "PG"))}
     return inherited | {
         "PGPASSWORD": password,
+        "TMPDIR": str(run_dir),  # the CLI unpacks parts of itself there, and leaves them
         "SUPABASE_HOME": str(run_dir / "supabase-home"),
         "SUPABASE_TELEMETRY_DISABLED": "1",
         "DO_NOT_TRACK": "1",

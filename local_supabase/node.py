@@ -131,6 +131,7 @@ async def _install_packages(root: Path, npm: list[str], pins: list[Path], target
 async def _run_npm(command: list[str], cwd: Path) -> None:
     # npm looks for its own Node in PATH when it starts helpers.
     env = os.environ | {"PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    env |= {"NODE_DISABLE_COMPILE_CACHE": "1"}  # it would stay in the system's temporary folder
     if not os.access(Path.home(), os.W_OK):
         env |= {"npm_config_cache": str(cwd / ".npm")}
     process = await asyncio.create_subprocess_exec(

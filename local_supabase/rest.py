@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,24 @@ class Serving:
     publishable_key: str
     secret_key: str = field(repr=False)
     faults: bool
+
+
+def require_free(port: int) -> None:
+    """Finds out early that a port is taken; the gateway itself does so for certain, but later.
+
+    Raises:
+        LocalSupabaseError: It is.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _port_taken(port) from error
+
+
+def _port_taken(port: int) -> LocalSupabaseError:
+    return LocalSupabaseError(f"port {port} on 127.0.0.1 is in use: choose another with --port, or 0 for any free one")
 
 
 class Gateway:
@@ -130,7 +149,7 @@ class Gateway:
         if reply["ok"]:
             return reply
         if reply["code"] == "EADDRINUSE":
-            raise LocalSupabaseError(f"port {arguments.get('port')} is in use; choose another, or 0 for any free one")
+            raise _port_taken(arguments["port"])
         raise PartFailedError(f"{self.child.name} refused to {kind}: {reply['error']}")
 
     def _expect(self, number: int | None) -> asyncio.Future[dict[str, Any]]:

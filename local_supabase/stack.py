@@ -18,7 +18,7 @@ from local_supabase.node import install
 from local_supabase.postgres import Postgres
 from local_supabase.processes import Child, Guard
 from local_supabase.realtime import RealtimeServer
-from local_supabase.rest import Gateway, Serving
+from local_supabase.rest import Gateway, Serving, require_free
 from local_supabase.switches import Switches
 
 
@@ -128,6 +128,7 @@ class LocalSupabase:
             child.kill()
 
     async def _start(self) -> StackInfo:
+        require_free(self._config.port)
         project = self._config.project_dir / "supabase" if self._config.project_dir else bundled_project()
         reserved = migrations.reserved_port(project)
         guard = Guard()
@@ -156,8 +157,7 @@ class LocalSupabase:
         return await self._open(postgres, gateway, keys, run_dir)
 
     async def _start_postgres(self, postgres: Postgres, home: Path) -> None:
-        self._say("Starting PostgreSQL")
-        await cluster.open_data(postgres, home)
+        await cluster.open_data(postgres, home, self._say)
         self._exits.push_async_callback(postgres.stop)
         self._watch_postgres(postgres)
         if not cluster.up_to_date(postgres, home):

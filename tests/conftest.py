@@ -10,7 +10,7 @@ import pytest
 
 from local_supabase.faults import Faults
 from local_supabase.stack import StackInfo
-from tests.support.stack import insert_user, outside_stack, running_stack
+from tests.support.stack import connection, insert_user, outside_stack, running_stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,22 +41,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
 @pytest.fixture
 async def db(stack: StackInfo) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A connection to the stack's database as its owner."""
-    connection = await asyncpg.connect(stack.database_url)
-    yield connection
-    await connection.close()
+    async with connection(stack) as database:
+        yield database
 
 
 @pytest.fixture
-async def new_user(db: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[Callable[[], Awaitable[UUID]]]:
-    """A function that makes a user; the users go away with the test."""
+async def new_user(stack: StackInfo) -> AsyncIterator[Callable[[], Awaitable[UUID]]]:
+    """A function that makes a user; the users go away with the test, even if the test restarted PostgreSQL."""
     made: list[UUID] = []
 
     async def make() -> UUID:
-        made.append(await insert_user(db))
+        async with connection(stack) as database:
+            made.append(await insert_user(database))
         return made[-1]
 
     yield make
-    await db.execute("delete from auth.users where id = any($1)", made)
+    async with connection(stack) as database:
+        await database.execute("delete from auth.users where id = any($1)", made)
 
 
 @pytest.fixture

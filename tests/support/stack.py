@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -164,6 +164,16 @@ def user_token(
         "session_id": str(uuid4()),
     }
     return jwt.encode(claims, info.jwt_secret, algorithm="HS256")
+
+
+@asynccontextmanager
+async def connection(info: StackInfo) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Open a connection to a stack's database as its owner."""
+    database = await asyncpg.connect(info.database_url)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 async def insert_user(connection: asyncpg.Connection[asyncpg.Record], user_id: UUID | None = None) -> UUID:
