@@ -1,0 +1,281 @@
+"""The `streaks` command, as far as it needs no service."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+import respx
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from streak_client import Activity
+from streak_client.cli import main
+from streak_client.cli._activity_file import demo_file, instant, move_to_present, read_activity, split_by_age
+from streak_client.cli._common import CommandError
+from streak_client.cli._listeners import Ears
+from streak_client.cli.watch import describe
+from streak_client.settings import KEY_NAMES
+
+URL = "http://streaks.test"
+USER = UUID("f8e1edd8-731e-52c8-92cb-a3f4b05e31a7")
+OTHER = UUID("9e3894c3-731e-52c8-92cb-a3f4b05e31a7")
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+STREAK = {
+    "current_streak": 3,
+    "longest_streak": 5,
+    "last_active_date": "2026-11-21",
+    "timezone": "Europe/Paris",
+    "is_active_today": False,
+    "days_since_activity": 1,
+    "expires_at": "2026-11-22T23:00:00+00:00",
+    "version": 7,
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each command finds a service in its environment, and no `.env`."""
+    for name in (*KEY_NAMES, "DATABASE_URL", "BRIDGE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SUPABASE_URL", URL)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_unit")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, arguments)
+
+
+def activity_file(tmp_path: Path, *lines: str, header: str = "user_id,occurred_at,timezone") -> Path:
+    """Write a file of activity."""
+    path = tmp_path / "activity.csv"
+    path.write_text("\n".join([header, *lines, ""]))
+    return path
+
+
+@respx.mock
+def test_show_prints_a_streak_for_people_and_for_programs() -> None:
+    """`show` prints a table, or with --json one JSON object."""
+    respx.post(f"{URL}/rest/v1/rpc/get_user_streak").respond(json=[STREAK])
+    shown = run("show", str(USER))
+    assert shown.exit_code == 0
+    assert all(text in shown.stdout for text in (str(USER), "3 days", "yesterday", "Europe/Paris"))
+    assert json.loads(run("show", str(USER), "--json").stdout)["version"] == 7
+
+
+@respx.mock
+def test_a_failed_service_is_status_1_and_wrong_input_is_status_2() -> None:
+    """Errors are one message with their code and a status that says whose they are, never a traceback."""
+    respx.post(f"{URL}/rest/v1/rpc/get_user_streak").mock(side_effect=httpx.ConnectError("refused"))
+    failed, wrong = run("show", str(USER)), run("show", "nobody")
+    assert (failed.exit_code, wrong.exit_code) == (1, 2)
+    assert "CONNECTION_FAILED" in failed.stderr
+    assert "user_id is not a UUID [INVALID_INPUT]" in wrong.stderr
+    assert "Traceback" not in failed.stderr + wrong.stderr
+
+
+@pytest.mark.parametrize("arguments", [("show", str(USER)), ("watch",)])
+def test_missing_settings_are_named(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command without a key says which variable to set."""
+    monkeypatch.delenv("SUPABASE_SECRET_KEY")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "SUPABASE_SECRET_KEY" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("replay", "missing.csv"), "does not exist"),
+        (("up", "--speed", "0.5"), "at least 1"),
+        (("up", "--speed", "-1"), "--speed"),
+        (("up", "--port", "70000"), "--port"),
+        (("watch", "nobody"), "USER[0] is not a UUID"),
+        (("watch", "--debounce", "-1"), "--debounce"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: tuple[str, ...], message: str) -> None:
+    """What is wrong on the command line is named, with status 2, before anything starts."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nobody,2026-01-01T00:00:00Z,UTC", "line 3: user_id is not a UUID"),
+        (",2026-01-01T00:00:00Z,UTC", "line 3: user_id is required"),
+        (f"{USER},yesterday,UTC", "line 3: occurred_at is no ISO 8601 instant"),
+        (f"{USER},2026-01-01T00:00:00,UTC", "line 3: occurred_at must be an aware datetime"),
+        (f"{USER},2999-01-01T00:00:00Z,UTC", "line 3: occurred_at is more than 5 minutes in the future"),
+        (f"{USER}", "line 3: occurred_at is no ISO 8601 instant"),
+    ],
+)
+@respx.mock
+def test_a_wrong_line_of_a_file_is_named_and_nothing_is_sent(line: str, message: str, tmp_path: Path) -> None:
+    """A file is checked whole before its first activity is counted."""
+    result = run("replay", str(activity_file(tmp_path, f"{USER},2026-01-01T00:00:00Z,UTC", line)))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not respx.calls
+
+
+def test_a_file_without_its_columns_or_of_bytes_is_refused(tmp_path: Path) -> None:
+    """A file that is no activity is refused with the reason."""
+    path = activity_file(tmp_path, header="user,time")
+    with pytest.raises(CommandError, match="user_id, occurred_at is missing"):
+        read_activity(path, NOW)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CommandError, match="cannot be read"):
+        read_activity(path, NOW)
+
+
+def test_a_file_is_read_in_order_of_time_with_bom_and_without_zones(tmp_path: Path) -> None:
+    """A file from a spreadsheet, unsorted and without zones, is read whole and sorted."""
+    path = tmp_path / "activity.csv"
+    lines = ["user_id,occurred_at", f"{USER},2026-01-02T00:00:00+02:00", f"{OTHER},2026-01-01T00:00:00Z"]
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert read_activity(path, NOW) == [
+        Activity(OTHER, datetime(2026, 1, 1, tzinfo=UTC)),
+        Activity(USER, datetime(2026, 1, 1, 22, tzinfo=UTC)),
+    ]
+
+
+def test_the_demo_has_its_file() -> None:
+    """The demo finds all of its 6,069 activities."""
+    assert len(read_activity(demo_file(), NOW)) == 6_069
+
+
+@given(st.lists(st.tuples(st.sampled_from([USER, OTHER]), st.integers(0, 400 * 86_400)), min_size=1))
+def test_histories_move_by_the_most_whole_days(events: list[tuple[UUID, int]]) -> None:
+    """Each person's last activity ends up within the last 24 hours, and all of theirs move by the same whole days."""
+    given_activities = [Activity(user, NOW - timedelta(seconds=ago)) for user, ago in events]
+    moved = move_to_present(given_activities, NOW)
+    assert [instant(activity) for activity in moved] == sorted(instant(activity) for activity in moved)
+    for user in {user for user, _ in events}:
+        before = sorted(instant(activity) for activity in given_activities if activity.user_id == user)
+        after = [instant(activity) for activity in moved if activity.user_id == user]
+        shifts = {later - earlier for earlier, later in zip(before, after, strict=True)}
+        assert len(shifts) == 1
+        assert shifts.pop() % timedelta(days=1) == timedelta()
+        assert timedelta() <= NOW - after[-1] < timedelta(days=1)
+
+
+def test_what_is_older_than_six_days_is_imported() -> None:
+    """Six days to the second are live, anything older goes through the import."""
+    edge = NOW - timedelta(days=6)
+    activities = [Activity(USER, edge - timedelta(seconds=1)), Activity(USER, edge), Activity(USER, NOW)]
+    assert split_by_age(activities, NOW) == (activities[:1], activities[1:])
+
+
+def _recent_file(tmp_path: Path, users: list[UUID]) -> Path:
+    now = datetime.now(UTC)
+    lines = [f"{user},{(now - timedelta(minutes=60 - n)).isoformat()},UTC" for n, user in enumerate(users)]
+    return activity_file(tmp_path, *lines)
+
+
+@respx.mock
+def test_a_replay_keeps_each_persons_order(tmp_path: Path) -> None:
+    """Activities of one person arrive in the order in which they happened, however many are played at once."""
+    seen: dict[str, list[str]] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        seen.setdefault(body["p_user_id"], []).append(body["p_activity_at"])
+        update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
+        return httpx.Response(200, json=[update])
+
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=answer)
+    result = run("replay", str(_recent_file(tmp_path, [USER, OTHER] * 20)))
+    assert result.exit_code == 0, result.output
+    assert "40 activities of 2 people: 0 imported, 40 played live." in result.stdout
+    assert all(len(times) == 20 and times == sorted(times) for times in seen.values())
+
+
+@respx.mock
+def test_a_replay_counts_the_others_when_a_user_is_unknown(tmp_path: Path) -> None:
+    """One unknown user costs nobody else anything, and is named at the end with status 2."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content)["p_user_id"] == str(OTHER):
+            return httpx.Response(409, json={"code": "23503", "message": "no such user", "details": "USER_NOT_FOUND"})
+        update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
+        return httpx.Response(200, json=[update])
+
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=answer)
+    result = run("replay", str(_recent_file(tmp_path, [USER, OTHER, USER])))
+    assert result.exit_code == 2
+    assert "0 imported, 2 played live" in result.stdout
+    assert f"{OTHER}: no such user [USER_NOT_FOUND]" in result.stderr
+
+
+@respx.mock
+def test_a_replay_stops_when_the_service_fails(tmp_path: Path) -> None:
+    """A fault of the service ends the replay with status 1 instead of failing every further activity."""
+    route = respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").respond(
+        403, json={"code": "42501", "message": "no"}
+    )
+    result = run("replay", str(_recent_file(tmp_path, [USER] * 50)))
+    assert result.exit_code == 1
+    assert "PERMISSION_DENIED" in result.stderr
+    assert route.call_count == 1
+
+
+def test_create_users_needs_a_database(tmp_path: Path) -> None:
+    """--create-users without DATABASE_URL says so; with a wrong one it does not repeat it."""
+    path = str(activity_file(tmp_path, f"{USER},2026-01-01T00:00:00Z,UTC"))
+    without = run("replay", path, "--create-users")
+    assert without.exit_code == 2
+    assert "DATABASE_URL" in without.stderr
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://me:hunter2@127.0.0.1:1/x\n")
+    wrong = run("replay", path, "--create-users")
+    assert wrong.exit_code == 2
+    assert "hunter2" not in wrong.output
+
+
+@respx.mock
+def test_watch_shows_changes_and_takes_the_users_and_windows_along() -> None:
+    """`watch` asks for the given users and debounce with the key, prints each message, and ends when refused."""
+    change = {"type": "change", "user_id": str(USER), "event": "incremented", "streak": STREAK}
+    stream = f"retry: 1000\n\nid: e:5\nevent: change\ndata: {json.dumps(change)}\n\n"
+    event_stream = {"content-type": "text/event-stream"}
+    answers = [httpx.Response(200, text=stream, headers=event_stream), httpx.Response(401, text="expired")]
+    route = respx.get("http://bridge.test/events").mock(side_effect=answers)
+    result = run("watch", str(USER), "--bridge-url", "http://bridge.test/", "--debounce", "0", "--json")
+    assert result.exit_code == 2
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [change]
+    assert "401" in result.stderr
+    first, second = (call.request for call in route.calls)
+    assert dict(first.url.params) == {"user_id": str(USER), "debounce": "0.0"}
+    assert first.headers["authorization"] == "Bearer sb_secret_unit"
+    assert "last-event-id" not in first.headers
+    assert second.headers["last-event-id"] == "e:5"
+
+
+def test_messages_are_worded_without_trusting_them() -> None:
+    """A line names user, event and numbers, and markup inside a message stays text."""
+    event = {"type": "change", "user_id": "[bold]x", "event": "incremented", "streak": STREAK}
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(describe(event))
+    assert capture.get().split() == ["[bold]x", "incremented", "current", "3,", "longest", "5"]
+    assert "back" in Text.from_markup(describe({"type": "state", "state": "degraded", "reason": "back [off"})).plain
+
+
+def test_a_listener_that_lags_or_runs_ahead_is_missing_a_state() -> None:
+    """Only the database's own version counts as the final state."""
+    ears = Ears("test")
+    for version in (1, 2):
+        ears.hear({"type": "change", "user_id": str(USER), "streak": {**STREAK, "version": version}})
+    ears.hear({"type": "state", "state": "live"})
+    assert ears.changes == 2
+    assert [ears.missing({USER: version}) for version in (1, 2, 3)] == [1, 0, 1]
+    assert ears.missing({USER: 2, OTHER: 1}) == 1
