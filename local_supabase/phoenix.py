@@ -20,6 +20,7 @@ _PUSH: Final = 0
 _USER_BROADCAST_PUSH: Final = 3
 _USER_BROADCAST: Final = 4
 _V2_PARTS: Final = 5
+_MAX_NAME: Final = 255
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: it is slow to make
 _ACCEPTED = re.compile(r"([12])\.0\.\d+\Z")
 
@@ -152,7 +153,13 @@ def encode_reply(vsn: Vsn, message: Message, status: Literal["ok", "error"], res
 
 
 def encode_user_broadcast(topic: str, broadcast: UserBroadcast) -> bytes:
-    """Encode a user's broadcast as a binary frame of version 2."""
+    """Encode a user's broadcast as a binary frame of version 2.
+
+    Raises:
+        FrameError: The topic or the event is too long for one.
+    """
     names = (topic.encode(), broadcast.event.encode(), b"")
+    if max(map(len, names)) > _MAX_NAME:
+        raise FrameError("a name in a binary frame has at most 255 bytes")
     header = bytes([_USER_BROADCAST, *(len(name) for name in names), int(broadcast.is_json)])
     return header + b"".join(names) + broadcast.data

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -13,6 +13,10 @@ from .realtime_tokens import Claims
 from .subscriptions import Binding, BindingError, binding_id, describe, parse_binding
 
 __all__ = ["SubscribeError", "claims_text", "enforce", "postgres_message"]
+
+
+# Connection lost, too many connections, shutdown: no fault of the binding.
+_TRANSIENT: Final = frozenset({"08", "53", "57"})
 
 
 class SubscribeError(Exception):
@@ -53,7 +57,7 @@ async def enforce(connection: Any, publication: str, requested: list[dict[str, A
         try:
             filters = await _compile(connection, publication, binding, str(claims["role"]))
         except (FilterRefusedError, asyncpg.PostgresError) as error:
-            if isinstance(error, asyncpg.PostgresConnectionError):
+            if (getattr(error, "sqlstate", None) or "")[:2] in _TRANSIENT:
                 raise
             reason = (
                 postgres_message(error)

@@ -25,8 +25,7 @@ where p.pubname = $1
 _TABLES: Final = """
 select c.oid::int8, n.nspname::text, c.relname::text, c.relrowsecurity,
   a.attname::text, t.typname::text,
-  case a.atttypid when 'bpchar'::regtype then 'bpchar' else format_type(a.atttypid, null) end,
-  a.atttypid::int8,
+  quote_ident(tn.nspname) || '.' || quote_ident(t.typname), a.atttypid::regtype::text, a.atttypid::int8,
   coalesce(a.attnum = any(k.conkey), false),
   array(select r from unnest($2::text[]) r
         where to_regrole(quote_ident(r)) is not null
@@ -35,6 +34,7 @@ from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
+join pg_namespace tn on tn.oid = t.typnamespace
 left join pg_constraint k on k.conrelid = c.oid and k.contype = 'p'
 where c.oid = any($1::oid[])
 order by c.oid, a.attnum
@@ -43,11 +43,22 @@ order by c.oid, a.attnum
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column: its type as Realtime names it and as SQL does, and the roles (of those asked for) that may read it."""
+    """A column, with its type in several notations.
+
+    Attributes:
+        name: Its name.
+        type_name: The type as Realtime names it.
+        sql_type: The type for casts: with its schema, and without the length that a bare `bit` would imply.
+        type_title: The type as PostgreSQL's messages name it.
+        type_oid: The type's oid.
+        is_primary_key: Whether it belongs to the primary key.
+        readers: The roles, of those asked for, that may read it.
+    """
 
     name: str
     type_name: str
     sql_type: str
+    type_title: str
     type_oid: int
     is_primary_key: bool
     readers: frozenset[str]
@@ -82,10 +93,20 @@ async def publication_tables(connection: Any, publication: str) -> tuple[int, ..
 async def load_tables(connection: Any, oids: list[int], roles: list[str]) -> dict[int, Table]:
     """Read tables by oid; those that exist no longer are missing from the answer."""
     tables: dict[int, Table] = {}
-    for oid, schema, name, has_rls, column, type_name, sql_type, type_oid, is_key, readers in await connection.fetch(
-        _TABLES, oids, roles
-    ):
+    for (
+        oid,
+        schema,
+        name,
+        has_rls,
+        column,
+        type_name,
+        sql_type,
+        title,
+        type_oid,
+        is_key,
+        readers,
+    ) in await connection.fetch(_TABLES, oids, roles):
         known = tables.get(oid)
-        added = TableColumn(column, type_name, sql_type, type_oid, is_key, frozenset(readers))
+        added = TableColumn(column, type_name, sql_type, title, type_oid, is_key, frozenset(readers))
         tables[oid] = Table(oid, schema, name, has_rls, (*(known.columns if known else ()), added))
     return tables

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import logging
 import secrets
 import time
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from .phoenix import V1, Message, UserBroadcast, Vsn, encode, encode_reply, encode_user_broadcast
+from .phoenix import V1, FrameError, Message, UserBroadcast, Vsn, encode, encode_reply, encode_user_broadcast
 from .realtime_bindings import SubscribeError, claims_text
 from .realtime_delivery import Subscriber
 from .realtime_hub import Hub
@@ -272,8 +273,9 @@ class Channel:
             return
         if isinstance(payload, UserBroadcast):
             if self._vsn != V1:
-                self._send(encode_user_broadcast(self.topic, payload))
-                return
+                with contextlib.suppress(FrameError):
+                    self._send(encode_user_broadcast(self.topic, payload))
+                    return
             payload = payload.as_payload()
         if payload is not None:
             self.push("broadcast", payload, named=False)

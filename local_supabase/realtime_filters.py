@@ -101,14 +101,14 @@ def _check_keyword(column: TableColumn, value: str) -> None:
     if value not in _KEYWORDS:
         raise FilterRefusedError("invalid value for is filter: must be null, true, false, or unknown")
     if value != "null" and column.type_oid != _BOOL:
-        raise FilterRefusedError(f"is {value} filter requires a boolean column, got {column.sql_type}")
+        raise FilterRefusedError(f"is {value} filter requires a boolean column, got {column.type_title}")
 
 
 async def _check_text_operator(connection: Any, column: TableColumn, operator: str, value: str) -> None:
     name = {"like": "~~", "ilike": "~~*"}.get(operator, _SYMBOLS_OF_TEXT[operator])
     known = "select 1 from pg_operator where oprname = $1 and oprleft = $2::oid limit 1"
     if not await connection.fetchval(known, name, column.type_oid):
-        raise FilterRefusedError(f"operator {operator} requires a text-compatible column type, got {column.sql_type}")
+        raise FilterRefusedError(f"operator {operator} requires a text-compatible column type, got {column.type_title}")
     if operator in ("match", "imatch"):
         try:
             await connection.fetchval("select '' ~ $1::text", value)
