@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -70,9 +71,10 @@ async def test_official_client_calls_functions(stack: StackInfo, new_user: NewUs
         client = await acreate_client(stack.supabase_url, stack.secret_key, options)
         updated = await client.rpc("update_user_streak_atomic", {"p_user_id": str(user)}).execute()
         read = await client.rpc("get_user_streak", {"p_user_id": str(user)}).execute()
-    [first], [second] = updated.data, read.data
-    assert (first["success"], first["current_streak"], first["change_type"]) == (True, 1, "FIRST_ACTIVITY")
-    assert (second["current_streak"], second["is_active_today"]) == (1, True)
+    assert isinstance(updated.data, list)
+    assert isinstance(read.data, list)
+    assert updated.data[0].items() >= {"success": True, "current_streak": 1, "change_type": "FIRST_ACTIVITY"}.items()
+    assert read.data[0].items() >= {"current_streak": 1, "is_active_today": True}.items()
 
 
 async def test_users_read_their_own_rows(stack: StackInfo, http: httpx.AsyncClient, new_user: NewUser) -> None:
@@ -126,11 +128,10 @@ async def test_schema_reload(stack: StackInfo, http: httpx.AsyncClient, db: Data
     try:
         await db.execute(f"create function public.{name}() returns int language sql set search_path = '' as 'select 7'")
         await db.execute("notify pgrst, 'reload schema'")
-        for _ in range(200):
-            answer = await http.post(f"/rest/v1/rpc/{name}", headers=headers, json={})
-            if answer.status_code == 200:
-                break
-        assert (answer.status_code, answer.json()) == (200, 7)
+        async with asyncio.timeout(20):
+            while (await http.post(f"/rest/v1/rpc/{name}", headers=headers, json={})).status_code != 200:
+                continue
+        assert (await http.post(f"/rest/v1/rpc/{name}", headers=headers, json={})).json() == 7
     finally:
         await db.execute(f"drop function if exists public.{name}()")
 
@@ -168,5 +169,6 @@ async def test_claims_reach_policies_either_way(db: Database) -> None:
         async with db.transaction():
             for name, value in settings.items():
                 await db.execute("select set_config($1, $2, true)", name, value)
-            assert await db.fetchrow("select auth.uid(), auth.role()") == (user, "authenticated")
-    assert await db.fetchrow("select auth.uid(), auth.role(), auth.jwt()") == (None, None, "{}")
+            assert await db.fetchval("select auth.uid()") == user
+            assert await db.fetchval("select auth.role()") == "authenticated"
+    assert await db.fetchval("select num_nulls(auth.uid(), auth.role())") == 2

@@ -6,6 +6,7 @@ import json
 import os
 import selectors
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -82,6 +83,7 @@ def launch(
     folder: Path,
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
+    python: str = sys.executable,
     options: Mapping[str, Any] | None = None,
 ) -> RunningStack:
     """Start a stack on a free port and return at once.
@@ -91,18 +93,19 @@ def launch(
         folder: Where its standard error is kept.
         env: Variables on top of ours.
         cwd: Its working folder.
+        python: The interpreter, which finds our packages even if it is another one.
         options: More arguments of Popen.
     """
     stderr_file = folder / f"stderr-{uuid4().hex[:8]}.log"
     with stderr_file.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local_supabase", "--port", "0", *arguments],
+            [python, "-m", "local_supabase", "--port", "0", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *site.getsitepackages()]), **(env or {})},
             **(options or {}),
         )
     return RunningStack(process, stderr_file)
