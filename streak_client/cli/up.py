@@ -138,7 +138,13 @@ async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> 
                 debounce=options.debounce,
                 max_wait=max(LONGEST_WAIT, options.debounce),
             )
-            served = await exits.enter_async_context(serve(settings))
+            try:
+                served = await exits.enter_async_context(serve(settings))
+            except OSError as error:
+                reason = (
+                    f"The bridge cannot use port {options.bridge_port} ({error.strerror}); choose with --bridge-port."
+                )
+                raise CommandError(reason) from error
             await served.bridge.wait_live(LIVE_SECONDS)
         click.echo(f"READY {json.dumps(stack.info.environment() | {'BRIDGE_URL': served.url})}")
         messages().print(f"Dashboard: {served.url}/   Ctrl-C ends everything.")
