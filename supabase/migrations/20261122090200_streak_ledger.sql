@@ -2,7 +2,7 @@
 
 -- 1. Gaps that are no missed days ------------------------------------------------------------------------------------
 
-create or replace function private.bridge_gaps(p_user_ids uuid[]) returns void
+create or replace function private.bridge_gaps(p_user_ids uuid[], p_days date[] default null) returns void
 language plpgsql set search_path = '' as $$
 begin
   -- The same instants give the same ledger in whatever order they arrive: where the later activity came before the
@@ -15,14 +15,21 @@ begin
     from public.streak_days d where d.user_id = any (p_user_ids)
     window w as (partition by d.user_id order by d.day)
   ) g
+  join public.user_streaks s on s.user_id = g.user_id
   cross join lateral generate_series(1, g.next_day - g.day - 1) n
   where g.next_day - g.day between 2 and 4 -- no two zones are more than 26 hours apart, and none skipped two days
-    and g.next_activity_at < private.streak_expires_at(g.day, g.timezone)
+    and g.next_activity_at < case when g.day = s.last_active_date and s.expires_at > '-infinity' then s.expires_at
+      else private.streak_expires_at(g.day, g.timezone) end
+    and (p_days is null or exists (
+      select from unnest(p_user_ids, p_days) e (user_id, day)
+      where e.user_id = g.user_id and e.day in (g.day, g.next_day)
+    ))
   on conflict (user_id, day) do nothing;
 end
 $$;
-comment on function private.bridge_gaps(uuid[]) is
-  'Enters as skipped the days between two ledger days that a journey jumped over or a zone never had.';
+comment on function private.bridge_gaps(uuid[], date[]) is
+  'Enters as skipped the days that a journey jumped over, or a zone never had, on both sides of newly entered days: '
+  'p_user_ids and p_days in pairs; without p_days in the whole ledger.';
 
 -- 2. Counting --------------------------------------------------------------------------------------------------------
 

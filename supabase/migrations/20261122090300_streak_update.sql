@@ -166,7 +166,7 @@ begin
   values (p_user_id, p_day, 'active', p_activity_at, p_timezone)
   on conflict (user_id, day) do update
     set kind = 'active', activity_at = excluded.activity_at, timezone = excluded.timezone where d.kind <> 'active';
-  perform private.bridge_gaps(array[p_user_id]);
+  perform private.bridge_gaps(array[p_user_id], array[p_day]);
   select true, s.current_streak, s.longest_streak, s.last_active_date, s.change_type, s.version, s.expires_at
   into v_answer.success, v_answer.current_streak, v_answer.longest_streak, v_answer.last_active_date,
     v_answer.change_type, v_answer.version, v_answer.expires_at

@@ -126,6 +126,7 @@ declare
   v_request_id constant text := nullif(p_request_id, '');
   v_row public.user_streaks;
   v_today date;
+  v_days date[];
   v_answer private.streak_answer;
 begin
   if length(v_request_id) > 100 then
@@ -153,22 +154,26 @@ begin
     raise exception 'p_reason: at most 500 characters' using errcode = '22023', detail = 'REASON_TOO_LONG';
   end if;
 
-  insert into public.streak_days (user_id, day, kind, timezone)
-  select p_user_id, p_from + n,
-    -- a date that the zone never had cannot have been missed
-    case when private.local_day(private.local_day_starts_at(p_from + n, v_row.timezone), v_row.timezone) = p_from + n
-      then 'repaired' else 'skipped' end,
-    v_row.timezone
-  from generate_series(0, p_to - p_from) n
-  on conflict (user_id, day) do nothing;
-  if not found then
+  with entered as (
+    insert into public.streak_days (user_id, day, kind, timezone)
+    select p_user_id, p_from + n,
+      -- a date that the zone never had cannot have been missed
+      case when private.local_day(private.local_day_starts_at(p_from + n, v_row.timezone), v_row.timezone) = p_from + n
+        then 'repaired' else 'skipped' end,
+      v_row.timezone
+    from generate_series(0, p_to - p_from) n
+    on conflict (user_id, day) do nothing
+    returning day
+  )
+  select array_agg(e.day) into v_days from entered e;
+  if v_days is null then
     select null, true, g.current_streak, g.longest_streak, g.last_active_date, 'STREAK_MAINTAINED',
       'No day was missing.', g.timezone, g.version, g.expires_at, false
     into v_answer
     from public.get_user_streak(p_user_id) g;
     return v_answer;
   end if;
-  perform private.bridge_gaps(array[p_user_id]);
+  perform private.bridge_gaps(array_fill(p_user_id, array[cardinality(v_days)]), v_days);
   select null, true, s.current_streak, s.longest_streak, s.last_active_date, s.change_type,
     private.streak_message(s.change_type, s.current_streak), s.stored_timezone, s.version, s.expires_at, false
   into v_answer
@@ -267,7 +272,7 @@ begin
   select array_agg(c.user_id), array_agg(c.added) into v_changed, v_added
   from (select e.user_id, count(*)::integer as added from entered e group by e.user_id) c;
   if v_changed is not null then
-    perform private.bridge_gaps(v_changed);
+    perform private.bridge_gaps(v_users, v_days);
     perform private.settle_streaks(v_changed, 'STREAK_IMPORTED', v_started_at);
   end if;
 
