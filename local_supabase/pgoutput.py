@@ -197,6 +197,8 @@ def _tuple(message: bytes, start: int, relation: Relation) -> tuple[dict[str, Va
             at += 4
             row[column.name] = message[at : at + size].decode()
             at += size
+            if at > len(message):
+                raise PgOutputError("a row is cut off")
         elif kind == _NULL:
             row[column.name] = None
         elif kind == _UNCHANGED:

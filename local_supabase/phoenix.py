@@ -100,8 +100,11 @@ def decode_text(vsn: Vsn, raw: str) -> Message:
     return Message(join_ref, ref, topic, event, payload)
 
 
-def _fields(raw: bytes, start: int, sizes: bytes) -> tuple[list[bytes], bytes]:
-    """Cut the consecutive fields of `sizes` out of `raw`; return them and what follows."""
+def _fields(raw: bytes, count: int, start: int) -> tuple[list[bytes], bytes]:
+    """Cut `count` consecutive fields out of `raw`, whose sizes follow the kind; return them and what follows them."""
+    sizes = raw[1 : count + 1]
+    if len(raw) < start or len(sizes) < count:
+        raise FrameError("binary frame is too short")
     fields = []
     for size in sizes:
         if start + size > len(raw):
@@ -120,11 +123,11 @@ def decode_binary(raw: bytes) -> Message:
     kind = raw[0] if raw else -1
     try:
         if kind == _PUSH:
-            fields, data = _fields(raw, 5, raw[1:5])
+            fields, data = _fields(raw, 4, 5)
             join_ref, ref, topic, event = (field.decode() for field in fields)
             return Message(join_ref or None, ref or None, topic, event, data)
-        if kind == _USER_BROADCAST_PUSH and len(raw) >= 7:  # noqa: PLR2004  (the length of its header)
-            fields, data = _fields(raw, 7, raw[1:6])
+        if kind == _USER_BROADCAST_PUSH:
+            fields, data = _fields(raw, 5, 7)
             join_ref, ref, topic, event, _metadata = (field.decode() for field in fields)
             broadcast = UserBroadcast(event, is_json=raw[6] != 0, data=data)
             return Message(join_ref or None, ref or None, topic, "broadcast", broadcast)
