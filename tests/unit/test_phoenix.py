@@ -104,7 +104,7 @@ def test_replies() -> None:
 @given(
     topic=st.text(min_size=1, max_size=40),
     event=st.text(max_size=40),
-    payload=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x), max_leaves=5),
+    payload=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
     vsn=st.sampled_from([V1, V2]),
 )
 def test_what_is_encoded_can_be_decoded(topic: str, event: str, payload: Any, vsn: Vsn) -> None:
@@ -143,6 +143,7 @@ def test_binary_push() -> None:
         b"\x03\x01",
         binary(3, b"1", b"2", b"t", b"e", b"", encoding=1)[:-1],
         binary(0, b"", b"", b"\xff", b"e"),
+        binary(3, b"", b"", b"", b"", b""),
     ],
 )
 def test_malformed_binary_is_refused(raw: bytes) -> None:
