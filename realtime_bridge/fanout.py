@@ -37,12 +37,14 @@ class Lane:
     Attributes:
         window: What is held back.
         told: The last state told, by user.
+        loaded: Users in the window who only became known: no change, and nothing to celebrate.
         everyone: The listeners of all users, in order of arrival.
         size: Listeners of any kind.
     """
 
     window: Debouncer[str]
     told: dict[str, Told] = field(default_factory=dict)
+    loaded: set[str] = field(default_factory=set)
     everyone: dict[Subscriber, None] = field(default_factory=dict)
     size: int = 0
 
@@ -113,8 +115,10 @@ class Fanout:
 
     def align(self, sub: Subscriber, user_id: str, told: Told) -> None:
         """Remember what a listener was told, where its lane was not or not yet."""
-        shared = sub.lane.told.setdefault(user_id, told)
-        if not _same(shared, told) or user_id in sub.lane.window:
+        lane = sub.lane
+        if user_id in lane.window:
+            sub.know(user_id, told)  # the others will be told when the window closes
+        elif not _same(lane.told.setdefault(user_id, told), told):
             sub.know(user_id, told)
 
     def _unroute(self, sub: Subscriber, user_id: str) -> None:
@@ -141,7 +145,8 @@ class Fanout:
         Args:
             effects: What the store accepted, in order.
             at: Now.
-            news: Whether users that were not known before count as changed.
+            news: Whether users that were not known before have changed; those who listen to everybody are told of
+                them in any case, as a snapshot if not.
         """
         for effect in effects:
             self._counters.changes += 1
@@ -154,6 +159,7 @@ class Fanout:
         for user_id in self._store.evicted:
             for lane in self._lanes.values():
                 lane.told.pop(user_id, None)
+                lane.loaded.discard(user_id)
         self._store.evicted.clear()
 
     def tick(self, at: Moment) -> None:
@@ -185,11 +191,13 @@ class Fanout:
     def _tell_changed(self, effect: Effect, row: StreakRow, at: Moment, *, news: bool) -> None:
         user_id = effect.user_id
         self._watch_expiry(effect.before, row, at)
-        if effect.before is None and not news:
-            return  # loaded, not changed: nobody who listens already knows of it
         for lane in self._lanes_of(user_id):
             if effect.before is not None:
                 lane.told.setdefault(user_id, effect.before)
+            if effect.before is None and not news:
+                lane.loaded.add(user_id)
+            else:
+                lane.loaded.discard(user_id)
             due = lane.window.offer(user_id, effect.seq, at.mono)
             if due is None:
                 self._counters.debounced += 1
@@ -216,6 +224,8 @@ class Fanout:
             return
         base = lane.told.get(user_id)
         told = lane.told[user_id] = Told(entry.row, entry.row.streak_at(at.wall))
+        loaded = base is None and user_id in lane.loaded
+        lane.loaded.discard(user_id)
         shared: dict[int, Message] = {}
         for sub in self._audience(lane, user_id):
             own = sub.known(user_id)
@@ -225,6 +235,8 @@ class Fanout:
             token = self._token(sub)
             if own is not None:
                 message = self.change(token, user_id, own, told, at)
+            elif loaded:
+                message = shared.get(token) or shared.setdefault(token, self.snapshot(token, user_id, told.row, at))
             else:
                 message = shared.get(token) or shared.setdefault(token, self.change(token, user_id, base, told, at))
             self._put(sub, user_id, known, told, message, at)
@@ -242,6 +254,7 @@ class Fanout:
         user_id = effect.user_id
         for lane in self._lanes_of(user_id):
             self._counters.debounced += lane.window.cancel(user_id)
+            lane.loaded.discard(user_id)
             base = lane.told.get(user_id)
             lane.told[user_id] = ABSENT
             for sub in self._audience(lane, user_id):
@@ -255,6 +268,10 @@ class Fanout:
     def message(self, kind: MessageType, token: int, user_id: str) -> Message:
         """A message about a user that shows no state."""
         return Message(kind, self._epoch, token, user_id=user_id)
+
+    def snapshot(self, token: int, user_id: str, row: StreakRow | None, at: Moment) -> Message:
+        """A state without a story."""
+        return Message(MessageType.SNAPSHOT, self._epoch, token, user_id, streak=streak_of(row, at.wall))
 
     def change(self, token: int, user_id: str, base: Told | None, told: Told, at: Moment) -> Message:
         """A change, its event derived from what the listener knew before."""

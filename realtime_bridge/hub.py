@@ -1,13 +1,12 @@
 """Listeners come, read and go; what changes in between reaches them by `Fanout`. Pure; the clock is an argument."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from realtime_bridge.changes import Change, StreakRow, Unreadable
 from realtime_bridge.events import ABSENT, Told
 from realtime_bridge.fanout import Fanout, Moment
 from realtime_bridge.listeners import CLOSE_SLOW, ListenerClosed, Subscriber
-from realtime_bridge.messages import Message, MessageType, streak_of
+from realtime_bridge.messages import Message, MessageType
 from realtime_bridge.metrics import Counters
 from realtime_bridge.state import Merge, Store
 
@@ -279,9 +278,7 @@ class Hub:
         told = Told(entry.row, entry.row.streak_at(at.wall) if entry.row else 0)
         # Until the last, resuming means beginning anew.
         token = 0 if sub.backlog else sub.joined_seq
-        parts.append(
-            replace(self._fanout.message(MessageType.SNAPSHOT, token, user_id), streak=streak_of(entry.row, at.wall))
-        )
+        parts.append(self._fanout.snapshot(token, user_id, entry.row, at))
         self._fanout.align(sub, user_id, told)
         return parts
 

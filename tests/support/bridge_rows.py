@@ -1,0 +1,51 @@
+"""Rows and clocks for tests of the bridge's core."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from realtime_bridge.changes import StreakRow
+from realtime_bridge.fanout import Moment
+from realtime_bridge.hub import Hub
+from realtime_bridge.metrics import Counters
+from realtime_bridge.state import Store
+
+#: Tuesday, 2026-03-03 12:00 UTC.
+NOON = 1_772_539_200.0
+
+
+def row(user_id: str = "u", version: int = 1, **values: Any) -> StreakRow:
+    """A row whose streak does not lapse, unless told otherwise."""
+    made = StreakRow(
+        id=f"row-{user_id}",
+        user_id=user_id,
+        version=version,
+        run_length=version,
+        longest_streak=version,
+        last_active_date=date.fromordinal(date(2026, 3, 3).toordinal() + version),
+        timezone="UTC",
+        expires_at=None,
+        last_activity_at=NOON + version,
+    )
+    return replace(made, **values)
+
+
+def moment(seconds: float = 0.0) -> Moment:
+    """An instant, in seconds after the test began."""
+    return Moment(seconds, NOON + seconds)
+
+
+def make_hub(*, recent_limit: int = 1000, mailbox_limit: int = 1000, slow_after: float = 1e9) -> Hub:
+    """A hub that knows of nobody and has nothing to load."""
+    hub = Hub(
+        Store(recent_limit),
+        epoch="e",
+        counters=Counters(),
+        milestones=(7, 30),
+        mailbox_limit=mailbox_limit,
+        slow_after=slow_after,
+    )
+    hub.settle(["*"], moment())
+    return hub
