@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from tests.model_time import expiry, is_zone, local_day
+from tests.model_time import expiry, local_day, zone_name
 
 DAY = timedelta(days=1)
 FUTURE_LIMIT = timedelta(minutes=5)
@@ -197,12 +197,12 @@ def fallback_zone(user: User) -> str:
     """The zone when none is sent: the stored one, else the profile's, else UTC (rule 6)."""
     if user.row is not None:
         return user.row.zone
-    return user.profile_zone if is_zone(user.profile_zone) else "UTC"
+    return zone_name(user.profile_zone) or "UTC"
 
 
 def own_zone(user: User, sent: str | None) -> str:
     """The zone sent where it is one, else the fallback (rule 6)."""
-    return sent if is_zone(sent) else fallback_zone(user)
+    return zone_name(sent) or fallback_zone(user)
 
 
 def instants(ledger: Ledger) -> list[tuple[datetime, str]]:
@@ -377,10 +377,10 @@ def dates(first: date, last: date) -> list[date]:
 
 
 def read(user: User, now: datetime) -> Reading:
-    """``get_user_streak``: zeros and nulls without a row; today is the stored zone's."""
+    """``get_user_streak``: today is the stored zone's; without a row zeros, nulls and the zone of a first activity."""
     row = user.row
     if row is None:
-        return Reading()
+        return Reading(timezone=fallback_zone(user))
     today = local_day(now, row.zone)
     return Reading(
         current_streak=effective(row, now),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import TypeGuard
 from zoneinfo import ZoneInfo, available_timezones
 
 DAY = timedelta(days=1)
 NO_SHIFT = timedelta(0)
-ZONES = frozenset(available_timezones()) - {"Factory", "localtime", "posixrules"}
+ZONES = {name.lower(): name for name in available_timezones() - {"Factory", "localtime", "posixrules"}}
 
 
-def is_zone(name: str | None) -> TypeGuard[str]:
-    """Whether a name is an IANA zone: exactly as written, so that neither 'FOO+5' nor 'PST' is one (rule 6)."""
-    return name is not None and name in ZONES
+def zone_name(name: str | None) -> str | None:
+    """The IANA zone that a name means, as the list spells it; None for 'FOO+5' and other no zones (rule 6)."""
+    return None if name is None else ZONES.get(name.lower())
 
 
 def local_day(at: datetime, zone: str, day_start: timedelta = NO_SHIFT) -> date:

@@ -23,13 +23,14 @@ from tests.model import (
     bridged,
     check_time,
     dates,
+    longest_run,
     own_zone,
     recount,
     replay,
     update,
     written,
 )
-from tests.model_time import exists, local_day
+from tests.model_time import exists, local_day, zone_name
 
 MAX_RECOVERY_DAYS = 366
 
@@ -68,6 +69,7 @@ def recover(user: User, now: datetime, first: date, last: date, request_id: str 
     ledger = repaired(user.ledger, first, last, row.zone)
     if ledger == user.ledger:
         return user, answer_of(row, now, ChangeType.STREAK_MAINTAINED, row.zone)
+    ledger = bridged(user, ledger, set(ledger) - set(user.ledger))
     after = recount(user, now, ledger, row.zone)
     return answered(user, now, ledger, after, Cause(ChangeType.STREAK_RECOVERED, last, row.zone, request_id))
 
@@ -76,10 +78,14 @@ def check_range(user: User, now: datetime, first: date, last: date) -> Row:
     """The user's row, if the range may be repaired (section 4)."""
     if user.row is None:
         raise RefusedError("NO_STREAK")
-    if first > last or (last - first).days + 1 > MAX_RECOVERY_DAYS:
+    if first > last:
         raise RefusedError("RANGE_INVALID")
-    if first < min(user.ledger) or last >= local_day(now, user.row.zone):
-        raise RefusedError("RANGE_OUTSIDE")
+    if (last - first).days + 1 > MAX_RECOVERY_DAYS:
+        raise RefusedError("RANGE_TOO_LONG")
+    if first < min(user.ledger):
+        raise RefusedError("RANGE_TOO_EARLY")
+    if last >= local_day(now, user.row.zone):
+        raise RefusedError("RANGE_TOO_LATE")
     return user.row
 
 
@@ -94,12 +100,29 @@ def missed_kind(day: date, zone: str) -> Kind:
     return Kind.REPAIRED if exists(day, zone) else Kind.SKIPPED
 
 
-def rebuild(user: User, now: datetime) -> User:
-    """``rebuild_user_streak``: counters from the ledger; writes only what differs (rule 2)."""
-    if user.row is None:
+def falsify(user: User, run: int, longest: int) -> User:
+    """What a change of the counters by hand leaves: another version and its history row (rule 8)."""
+    assert user.row is not None
+    row = dataclasses.replace(user.row, current=0, run=run, longest=longest)
+    if row == user.row:
         return user
-    row = recount(user, now, user.ledger, user.row.zone)
-    if (row.run, row.longest, row.last) == (user.row.run, user.row.longest, user.row.last):
+    row = dataclasses.replace(row, version=row.version + 1)
+    return written(user, user.ledger, row, Cause(ChangeType.STREAK_REBUILT, row.last, row.zone))
+
+
+def rebuild(user: User, now: datetime) -> User:
+    """``rebuild_user_streak``: the row from the ledger; writes only what differs (rule 2).
+
+    A lapse that no sweep has written yet is no difference.
+
+    Raises:
+        RefusedError: for a user without a streak.
+    """
+    if user.row is None:
+        raise RefusedError("NO_STREAK")
+    row = dataclasses.replace(recount(user, now, user.ledger, user.row.zone), longest=longest_run(user.ledger))
+    as_it_was = dataclasses.replace(row, version=user.row.version, current=user.row.current)
+    if user.row == as_it_was and user.row.current in (row.current, row.run):
         return user
     return written(user, user.ledger, row, Cause(ChangeType.STREAK_REBUILT, row.last, row.zone))
 
@@ -125,17 +148,23 @@ def import_activity(users: Mapping[UUID, User], now: datetime, events: Sequence[
 
 
 def import_one(user: User, now: datetime, events: Sequence[tuple[datetime, str | None]]) -> User:
-    """One user's import: each event's own zone gives its day; a day keeps its first activity."""
-    own = sorted((at, own_zone(user, zone)) for at, zone in events)
+    """One user's import: each event's own zone gives its day; a day keeps its first activity.
+
+    An event without a zone takes the stored one: for a new user the latest event's, so that importing again, when that
+    is stored, gives the same days.
+    """
+    own = sorted(events, key=lambda event: event[0])
+    stored = user.row.zone if user.row else own_zone(user, own[-1][1])
     fresh: dict[date, Entry] = {}
-    for at, zone in own:
+    for at, sent in own:
+        zone = zone_name(sent) or stored
         day = local_day(at, zone)
         if day not in user.ledger or user.ledger[day].kind is not Kind.ACTIVE:
             fresh.setdefault(day, Entry(Kind.ACTIVE, at, zone))
     if not fresh:
         return user
     ledger = bridged(user, {**user.ledger, **fresh}, fresh)
-    row = recount(user, now, ledger, user.row.zone if user.row else own[-1][1])
+    row = recount(user, now, ledger, stored)
     return written(user, ledger, row, Cause(ChangeType.STREAK_IMPORTED, row.last, row.zone))
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.model import Activity, Answer, ChangeType, Kind, RefusedError, Row, User, read, update
-from tests.model_time import exists, expiry, first_instant, is_zone, local_day
+from tests.model_time import exists, expiry, first_instant, local_day, zone_name
 from tests.model_upkeep import batch, import_activity, lapse, rebuild, recover
 
 ADA = UUID(int=1)
@@ -140,14 +140,14 @@ def test_expiry(last: str, zone: str, expected: str) -> None:
     assert expiry(day(last), zone) == utc(expected)
 
 
-def test_names_that_are_zones() -> None:
-    """Only an IANA name, as it is written, is a zone."""
-    assert [
-        name for name in (NEW_YORK, "UTC", "FOO+5", "PST", "+05:00", "Mars/Olympus", "", None) if is_zone(name)
-    ] == [
-        NEW_YORK,
-        "UTC",
-    ]
+@pytest.mark.parametrize(
+    ("sent", "zone"),
+    [(NEW_YORK, NEW_YORK), ("america/new_york", NEW_YORK), ("UTC", "UTC")]
+    + [(name, None) for name in ("FOO+5", "UTC+3", "PST", "+05:00", "Mars/Olympus", " UTC", "", None)],
+)
+def test_names_that_are_zones(sent: str | None, zone: str | None) -> None:
+    """Only an IANA name is a zone, in whatever case."""
+    assert zone_name(sent) == zone
 
 
 # Rule 3: transitions.
@@ -437,6 +437,35 @@ def test_an_import_leaves_the_stored_zone() -> None:
     after = import_activity({ADA: user}, utc("2026-07-03T10:00Z"), [event])[ADA]
     assert after.row is not None
     assert (after.row.zone, after.row.run, after.row.current) == (LONDON, 3, 3)
+
+
+def test_an_import_without_zones_takes_the_stored_one() -> None:
+    """An event without a zone takes the stored one, a new user's the latest event's: importing again adds no day."""
+    events = [Activity(ADA, utc("2026-07-02T03:00Z")), Activity(ADA, utc("2026-07-05T03:00Z"), LA)]
+    user = import_activity({ADA: NOBODY}, utc("2026-07-06T00:00Z"), events)[ADA]
+    assert sorted(user.ledger) == [day("2026-07-01"), day("2026-07-04")]
+    assert import_activity({ADA: user}, utc("2026-07-06T00:00Z"), events) == {}
+
+
+def test_an_import_before_expiry_keeps_the_streak() -> None:
+    """An activity before the row's ``expires_at`` keeps the streak also when it comes through the import."""
+    story = act(NOBODY, "2026-07-06T06:00Z", LONDON).then("2026-07-06T19:00Z", LA)
+    assert story.answer.expires_at == utc("2026-07-08T07:00Z")
+    event = Activity(ADA, utc("2026-07-08T05:00Z"), AUCKLAND)
+    user = import_activity({ADA: story.user}, event.at or utc(""), [event])[ADA]
+    assert user.row is not None
+    assert (user.row.run, user.row.last) == (2, day("2026-07-08"))
+
+
+def test_a_late_day_leaves_gaps_that_are_not_its_own() -> None:
+    """A streak that was reset stays reset when an old day arrives that joins nothing."""
+    user = act(NOBODY, "2026-07-04T19:00Z", AUCKLAND).user
+    event = Activity(ADA, utc("2026-07-06T19:00Z"), "UTC")
+    user = import_activity({ADA: user}, utc("2026-07-06T20:00Z"), [event])[ADA]
+    story = act(user, "2026-07-07T19:00Z", AUCKLAND)
+    assert story.said == ("STREAK_RESET", 1, 2, "2026-07-08")
+    late = story.then("2026-07-02T19:00Z", AUCKLAND, now="2026-07-07T20:00Z")
+    assert late.said == ("STREAK_MAINTAINED", 1, 2, "2026-07-08")
 
 
 def test_an_import_is_all_or_nothing() -> None:
