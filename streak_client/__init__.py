@@ -8,6 +8,7 @@ Example::
         print(streaks.update_user_streak(user_id, "Europe/Paris").current_streak)
 """
 
+from streak_client._gate import Gathering
 from streak_client.async_client import AsyncStreakClient
 from streak_client.client import StreakClient
 from streak_client.errors import (
@@ -51,6 +52,7 @@ __all__ = [
     "DatabaseError",
     "DayKind",
     "ErrorCode",
+    "Gathering",
     "HistoryEntry",
     "ImportSummary",
     "InvalidInputError",

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from postgrest.base_request_builder import BaseSelectRequestBuilder
 
+from streak_client._gate import Gathering
 from streak_client._steps import Select
 from streak_client.errors import ConfigurationError, StreakError
 from streak_client.settings import Settings
 
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_TIMEOUT = 10.0
+DEFAULT_GATHERING = Gathering()
 
 Clock = Callable[[], datetime]
 SelectBuilder = TypeVar("SelectBuilder", bound=BaseSelectRequestBuilder[Any])

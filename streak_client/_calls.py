@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import count
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter
 from streak_client import _inputs
 from streak_client._batch import MAX_BATCH, Batch, Prepared, chunks
 from streak_client._steps import Call, Flow, Rpc, Select, one_of, rows_of
-from streak_client.errors import InvalidInputError, StreakError
+from streak_client.errors import ConnectionFailedError, InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
     ActivityOutcome,
@@ -78,9 +79,8 @@ def _warn_of_ignored_zone(sent: str | None, update: StreakUpdate) -> None:
         logger.warning("time zone %r was ignored, the day was counted in %s", sent, update.timezone)
 
 
-def update_user_streak(activity: Activity, now: datetime) -> Flow[StreakUpdate]:
+def update_user_streak(prepared: Prepared) -> Flow[StreakUpdate]:
     """Count one activity."""
-    prepared = prepare(activity, now)
     update: StreakUpdate = yield Call(Rpc("update_user_streak_atomic", prepared.params()), one_of(_updates))
     _warn_of_ignored_zone(prepared.timezone, update)
     return update
@@ -114,6 +114,30 @@ def send_batch(elements: list[Prepared]) -> Flow[list[StreakUpdate | StreakError
         if isinstance(outcome, StreakUpdate):
             _warn_of_ignored_zone(element.timezone, outcome)
     return outcomes
+
+
+def send_prepared(elements: list[Prepared]) -> Flow[list[StreakUpdate | StreakError]]:
+    """Count gathered activities, each with its own outcome; a single one needs no batch."""
+    if len(elements) > 1:
+        outcomes = yield from send_batch(elements)
+        return [_own(outcome) if isinstance(outcome, StreakError) else outcome for outcome in outcomes]
+    try:
+        update = yield from update_user_streak(elements[0])
+    except StreakError as error:
+        return [error]
+    return [update]
+
+
+def fail_all(elements: list[Prepared]) -> list[StreakUpdate | StreakError]:
+    """Give the outcomes of a request whose sender was stopped: whether they were counted, nobody knows."""
+    return [ConnectionFailedError("The request was broken off; whether it took effect is not known.") for _ in elements]
+
+
+def _own(error: StreakError) -> StreakError:
+    # One error may have befallen many callers; each raises a copy, whose traceback is theirs alone.
+    mine = copy(error)
+    mine.__cause__ = error.__cause__
+    return mine
 
 
 def _outcome(activity: Activity, found: StreakUpdate | StreakError) -> ActivityOutcome:

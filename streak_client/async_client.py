@@ -11,13 +11,16 @@ from uuid import UUID
 
 from streak_client import _calls, _import
 from streak_client._async_driver import AsyncDriver
+from streak_client._async_gatherer import AsyncGatherer
 from streak_client._base import (
+    DEFAULT_GATHERING,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     ClientBase,
     Clock,
     utc_now,
 )
+from streak_client._gate import Gathering
 from streak_client.models import (
     Activity,
     ActivityOutcome,
@@ -44,23 +47,26 @@ class AsyncStreakClient(ClientBase):
         secret_key: A secret key (``sb_secret_...``) or the legacy service_role key; for servers only.
         max_retries: How many attempts may follow the first: after conflicts, time-outs, connection errors and 5xx.
         timeout: Seconds without progress after which an attempt is given up.
+        gathering: How updates made at the same time share requests; None sends each on its own.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
         ConfigurationError: The URL or the key is not what it should be.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two settings, and options by name
         self,
         supabase_url: str,
         secret_key: str,
         *,
         max_retries: int = DEFAULT_MAX_RETRIES,
         timeout: float = DEFAULT_TIMEOUT,
+        gathering: Gathering | None = DEFAULT_GATHERING,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock)
         self._driver = AsyncDriver(self._settings, max_retries, timeout)
+        self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
 
     @classmethod
     def from_env(
@@ -69,6 +75,7 @@ class AsyncStreakClient(ClientBase):
         *,
         max_retries: int = DEFAULT_MAX_RETRIES,
         timeout: float = DEFAULT_TIMEOUT,
+        gathering: Gathering | None = DEFAULT_GATHERING,
     ) -> Self:
         """Make a client from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY``.
 
@@ -79,6 +86,7 @@ class AsyncStreakClient(ClientBase):
             env_file: The file to read; None looks for `.env` in the working directory and those above it.
             max_retries: How many attempts may follow the first.
             timeout: Seconds without progress after which an attempt is given up.
+            gathering: How updates made at the same time share requests; None sends each on its own.
 
         Returns:
             The client.
@@ -87,7 +95,7 @@ class AsyncStreakClient(ClientBase):
             ConfigurationError: A setting is missing or wrong.
         """
         settings = Settings.from_env(env_file)
-        return cls(settings.url, settings.secret_key, max_retries=max_retries, timeout=timeout)
+        return cls(settings.url, settings.secret_key, max_retries=max_retries, timeout=timeout, gathering=gathering)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,6 +107,8 @@ class AsyncStreakClient(ClientBase):
 
     async def aclose(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
+        if self._gatherer is not None:
+            await self._gatherer.aclose()
         await self._driver.aclose()
 
     async def update_user_streak(
@@ -127,7 +137,10 @@ class AsyncStreakClient(ClientBase):
             StreakError: The call failed; see `streak_client.errors`.
         """
         activity = Activity(user_id, activity_at, timezone, request_id)
-        return await self._driver.run(_calls.update_user_streak(activity, self._clock()))
+        prepared = _calls.prepare(activity, self._clock())
+        if self._gatherer is None:
+            return await self._driver.run(_calls.update_user_streak(prepared))
+        return await self._gatherer.submit(prepared)
 
     async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.

@@ -1,6 +1,7 @@
 """The `streaks` command, as far as it needs no service."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -46,6 +47,27 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SUPABASE_URL", URL)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_unit")
     monkeypatch.chdir(tmp_path)
+
+
+UPDATE = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
+
+
+def play_rest(answer: Callable[[str, str], dict[str, object]]) -> None:
+    """Answer updates, alone or in batches, with what a function says for a user id and a time."""
+
+    def single(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        row = answer(body["p_user_id"], body["p_activity_at"])
+        error = {"code": "23503", "message": "User not found", "details": row.get("error")}
+        return httpx.Response(409, json=error) if "error" in row else httpx.Response(200, json=[row])
+
+    def batch(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        pairs = zip(body["p_user_ids"], body["p_activity_ats"], strict=True)
+        return httpx.Response(200, json=[answer(*pair) for pair in pairs])
+
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=single)
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streaks_batch").mock(side_effect=batch)
 
 
 def run(*arguments: str) -> Result:
@@ -187,13 +209,11 @@ def test_a_replay_keeps_each_persons_order(tmp_path: Path) -> None:
     """Activities of one person arrive in the order in which they happened, however many are played at once."""
     seen: dict[str, list[str]] = {}
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        seen.setdefault(body["p_user_id"], []).append(body["p_activity_at"])
-        update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
-        return httpx.Response(200, json=[update])
+    def note(user: str, at: str) -> dict[str, object]:
+        seen.setdefault(user, []).append(at)
+        return UPDATE
 
-    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=answer)
+    play_rest(note)
     result = run("replay", str(_recent_file(tmp_path, [USER, OTHER] * 20)))
     assert result.exit_code == 0, result.output
     assert "40 activities of 2 people: 0 imported, 40 played live." in result.stdout
@@ -203,18 +223,11 @@ def test_a_replay_keeps_each_persons_order(tmp_path: Path) -> None:
 @respx.mock
 def test_a_replay_counts_the_others_when_a_user_is_unknown(tmp_path: Path) -> None:
     """One unknown user costs nobody else anything, and is named at the end with status 2."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if json.loads(request.content)["p_user_id"] == str(OTHER):
-            return httpx.Response(409, json={"code": "23503", "message": "no such user", "details": "USER_NOT_FOUND"})
-        update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
-        return httpx.Response(200, json=[update])
-
-    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=answer)
+    play_rest(lambda user, _: {"error": "USER_NOT_FOUND"} if user == str(OTHER) else UPDATE)
     result = run("replay", str(_recent_file(tmp_path, [USER, OTHER, USER])))
     assert result.exit_code == 2
     assert "0 imported, 2 played live" in result.stdout
-    assert f"{OTHER}: no such user [USER_NOT_FOUND]" in result.stderr
+    assert f"{OTHER}: User not found [USER_NOT_FOUND]" in result.stderr
 
 
 @respx.mock

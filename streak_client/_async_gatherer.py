@@ -1,0 +1,104 @@
+"""Gathering for coroutines: each caller awaits a future, and a task sends for all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streak_client._async_driver import AsyncDriver
+from streak_client._batch import Prepared
+from streak_client._calls import fail_all, send_prepared
+from streak_client._gate import Entry, Gate, Gathering
+from streak_client.errors import StreakError
+from streak_client.models import StreakUpdate
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter(Entry):
+    future: asyncio.Future[StreakUpdate]
+
+
+class AsyncGatherer:
+    """Sends the updates of one event loop together.
+
+    Args:
+        driver: Makes the requests.
+        options: How simultaneous updates share requests.
+    """
+
+    def __init__(self, driver: AsyncDriver, options: Gathering) -> None:
+        self._driver = driver
+        self._gate: Gate[_Waiter] = Gate(options)
+        self._room = asyncio.Semaphore(options.max_waiting)
+        self._timer: asyncio.Handle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def submit(self, prepared: Prepared) -> StreakUpdate:
+        """Count one activity, together with whatever else is being counted.
+
+        Args:
+            prepared: The activity.
+
+        Returns:
+            The answer to this activity.
+
+        Raises:
+            StreakError: This activity's own error.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._room:
+            waiter = _Waiter(prepared, loop.create_future(), since=loop.time())
+            self._gate.add(waiter)
+            self._arm()
+            try:
+                return await waiter.future
+            finally:
+                self._gate.drop(waiter)
+
+    async def aclose(self) -> None:
+        """Wait until everybody who called has an answer."""
+        while self._sending or self._timer is not None:
+            # A timer without requests is due in this turn of the loop or the next.
+            await (asyncio.wait(self._sending) if self._sending else asyncio.sleep(0))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        wait = self._gate.wait(loop.time())
+        if wait == 0:
+            # After the coroutines that are ready now: calls made in the same turn of the loop leave together.
+            self._timer = loop.call_soon(self._flush)
+        elif wait is not None:
+            self._timer = loop.call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        while batch := self._gate.take(loop.time()):
+            task = loop.create_task(self._send(batch))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        self._arm()
+
+    async def _send(self, batch: Sequence[_Waiter]) -> None:
+        elements = [waiter.prepared for waiter in batch]
+        outcomes = fail_all(elements)
+        try:
+            outcomes = await self._driver.run(send_prepared(elements))
+        finally:
+            self._gate.finish(batch)
+            for waiter, outcome in zip(batch, outcomes, strict=True):
+                _resolve(waiter.future, outcome)
+            self._arm()
+
+
+def _resolve(future: asyncio.Future[StreakUpdate], outcome: StreakUpdate | StreakError) -> None:
+    if future.done():
+        return  # its caller has gone
+    if isinstance(outcome, StreakError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
