@@ -176,6 +176,10 @@ begin
   if obj_description('public.user_profiles'::regclass) is null then
     comment on table public.user_profiles is 'What a user''s streak needs to know of the user.';
   end if;
+  if exists (select from pg_catalog.pg_attribute a where a.attrelid = 'public.user_profiles'::regclass
+             and a.attname = 'user_id' and not a.attisdropped and col_description(a.attrelid, a.attnum) is null) then
+    comment on column public.user_profiles.user_id is 'The user; gone with the user.';
+  end if;
 end
 $$;
 comment on view private.profiles is 'The columns of user_profiles that streaks read, whatever the table''s key is called.';
