@@ -41,7 +41,14 @@ _log = logging.getLogger(__name__)
 _RESTARTING: Final = 1012
 _MAX_FRAME: Final = 10 * 1024 * 1024
 _MAX_RECONNECT_DELAY: Final = 2.0
-_DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# InternalClientError: what a task sees when another drops the pool under it.
+_DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 class RealtimeServer:
