@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -90,14 +91,9 @@ def naive(supabase: AsyncClient) -> Update:
             }
             await supabase.table("user_streaks").upsert(row, on_conflict="user_id").execute()
             return
-        row = dict(found[0])  # type: ignore[arg-type]
-        row["current_streak"] = row["current_streak"] + 1 if row["last_active_date"] == str(today - timedelta(1)) else 1
-        await (
-            supabase.table("user_streaks")
-            .update({"current_streak": row["current_streak"]})
-            .eq("user_id", str(user))
-            .execute()
-        )
+        old = cast("dict[str, Any]", found[0])
+        streak = old["current_streak"] + 1 if old["last_active_date"] == str(today - timedelta(1)) else 1
+        await supabase.table("user_streaks").update({"current_streak": streak}).eq("user_id", str(user)).execute()
 
     return update
 
