@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ import asyncpg
 
 from local_supabase.accounts import service_account
 from local_supabase.errors import LocalSupabaseError
-from local_supabase.folders import PACKAGE, cache_dir
+from local_supabase.folders import PACKAGE, cache_dir, new_staging
 from local_supabase.locks import exclusive
 from local_supabase.node import Toolchain
 from local_supabase.postgres import Postgres, release_shared_memory
@@ -80,7 +79,7 @@ async def _provision(postgres: Postgres) -> None:
         await gateway.provision(postgres.database_url)
     finally:
         await gateway.stop()
-    connection = await asyncpg.connect(postgres.database_url)
+    connection = await asyncpg.connect(postgres.database_url, ssl=False)
     try:
         await connection.execute(_BOOTSTRAP.read_text(encoding="utf-8"))
     finally:
@@ -115,7 +114,7 @@ async def _make_template(postgres: Postgres, template: Path) -> None:
 
 def _new_staging(template: Path) -> tuple[Path, Path]:
     """A folder beside the template, and in it the empty data folder that will become it."""
-    staging = Path(tempfile.mkdtemp(prefix=f"{template.name}.", dir=template.parent))
+    staging = new_staging(template)
     staging.chmod(0o711)
     data = staging / "data"
     data.mkdir(mode=0o700)

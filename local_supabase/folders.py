@@ -1,6 +1,7 @@
 """Where things are kept: installed programs in a cache folder, a running stack in a temporary one."""
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator
@@ -69,6 +70,15 @@ def _prepare(folder: Path) -> str | None:
     except (OSError, LocalSupabaseError) as error:
         return str(error)
     return None
+
+
+def new_staging(target: Path) -> Path:
+    """A new folder beside `target`, to become it when it is complete; the caller holds the lock of `target`."""
+    # Under the lock nobody else is at work, so these are what a killed start left half-done.
+    for abandoned in target.parent.glob(f"{target.name}.*"):
+        if abandoned.is_dir():
+            shutil.rmtree(abandoned, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
 
 
 def new_run_dir() -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_supabase.errors import InstallError
-from local_supabase.folders import PACKAGE, cache_dir
+from local_supabase.folders import PACKAGE, cache_dir, new_staging
 from local_supabase.locks import exclusive
 
 OLDEST_NODE = 22
@@ -115,7 +115,7 @@ def _digest(files: list[Path]) -> str:
 
 async def _install_packages(root: Path, npm: list[str], pins: list[Path], target: str) -> None:
     """Installs into a folder beside `root` and renames it, so that `root` is whole or absent."""
-    staging = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
+    staging = new_staging(root)
     try:
         for file in pins:
             shutil.copy(file, staging)

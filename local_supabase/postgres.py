@@ -160,7 +160,13 @@ class Postgres:
         # The port alone proves nothing (it may be another program's): our password must open it.
         try:
             connection = await asyncpg.connect(
-                host="127.0.0.1", port=port, user="postgres", password=self.password, database="postgres", timeout=10
+                ssl=False,
+                host="127.0.0.1",
+                port=port,
+                user="postgres",
+                password=self.password,
+                database="postgres",
+                timeout=10,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError):
             return False

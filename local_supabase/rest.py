@@ -159,10 +159,11 @@ class Gateway:
     async def _read(self) -> None:
         assert self.child.process.stdout is not None  # noqa: S101 - started with pipes
         async for line in self.child.process.stdout:
-            message = json.loads(line)
-            waiting = self._waiting.pop(message.get("id"), None)
-            if waiting and not waiting.done():
-                waiting.set_result(message)
+            with contextlib.suppress(ValueError):  # a library that prints must not cut us off
+                message = json.loads(line)
+                waiting = self._waiting.pop(message.get("id"), None)
+                if waiting and not waiting.done():
+                    waiting.set_result(message)
         await self.child.wait()
         for waiting in self._waiting.values():
             if not waiting.done():

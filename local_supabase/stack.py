@@ -1,8 +1,9 @@
 """The whole local Supabase: starts the parts in order, watches them, and ends them in every case."""
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from local_supabase.processes import Child, Guard
 from local_supabase.realtime import RealtimeServer
 from local_supabase.rest import Gateway, Serving, require_free
 from local_supabase.switches import Switches
+
+_REALTIME_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class LocalSupabase:
             faults=faults,
         )
         await realtime.start()
-        self._exits.push_async_callback(realtime.stop)
+        self._exits.push_async_callback(_within, _REALTIME_STOP_SECONDS, realtime.stop)
         self._watch("Realtime", realtime.wait())
         serving = Serving(
             port=self._config.port,
@@ -232,3 +235,10 @@ class LocalSupabase:
         task = asyncio.create_task(watch())
         self._watchers.add(task)
         task.add_done_callback(self._watchers.discard)
+
+
+async def _within(seconds: float, stop: Callable[[], Awaitable[None]]) -> None:
+    """Does not let a part that hangs keep the others from being stopped."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop()

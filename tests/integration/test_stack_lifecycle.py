@@ -20,6 +20,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from local_supabase.accounts import service_account
 from local_supabase.folders import cache_dir
 from local_supabase.stack import StackInfo
 from tests.support.processes import alive, descendants, one, owner, until
@@ -36,6 +37,15 @@ def open_folder() -> Iterator[Path]:
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """The pid of another program of the account that PostgreSQL runs under."""
+    options: dict[str, Any] = service_account().popen_options()
+    with subprocess.Popen(["sleep", "600"], **options) as process:
+        yield process.pid
+        process.kill()
 
 
 def ports(info: StackInfo) -> list[int]:
@@ -145,7 +155,7 @@ def test_crash_of_a_part_stops_all(part: str, words: tuple[str, ...], tmp_path: 
         assert not any(secret in stack.stderr() for secret in secrets)
 
 
-async def test_data_folder(tmp_path: Path, open_folder: Path) -> None:
+async def test_data_folder(tmp_path: Path, open_folder: Path, stranger: int) -> None:
     """A supervisor killed by SIGKILL leaves no process and no temporary folder, and a data folder with all data."""
     home, temporary = open_folder / "my data", open_folder / "temporary"
     temporary.mkdir(mode=0o711)
@@ -163,7 +173,8 @@ async def test_data_folder(tmp_path: Path, open_folder: Path) -> None:
         assert until(lambda: not alive(children))
         assert listening(first) == []
         assert until(lambda: not list(temporary.iterdir()))
-    (home / "postgres/postmaster.pid").write_text(f"{os.getpid()}\n{home}\n0\n0\n\n127.0.0.1\n0 0\nready\n")
+    # By now the killed server's pid may be another program's of the same account.
+    (home / "postgres/postmaster.pid").write_text(f"{stranger}\n{home}\n0\n0\n\n127.0.0.1\n0 0\nready\n")
     with running_stack("--data-dir", str(home), **options) as again:
         assert await has_user(again.info, user)
         assert (again.info.secret_key, again.info.jwt_secret) == (first.secret_key, first.jwt_secret)
