@@ -191,7 +191,8 @@ class Hub:
         asked = list(asked)
         merge = self.store.merge_read(asked, rows, read_at, at.wall)
         self._fanout.publish(merge.effects, at, news=news)
-        self.settle(asked, at)
+        # Who is still in doubt is read again before anybody is told a state.
+        self.settle((user_id for user_id in asked if self.store.get(user_id) is not None), at)
         return merge
 
     def tick(self, at: Moment) -> None:

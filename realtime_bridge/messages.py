@@ -41,11 +41,11 @@ class Streak:
         current_streak: Days, 0 from ``expires_at`` on.
         longest_streak: Days.
         last_active_date: In the stored zone.
-        timezone: The stored IANA zone.
+        timezone: The stored IANA zone; None without a row (the profile's zone, which only the database knows).
         is_active_today: Whether today, in that zone, is covered.
         days_since_activity: Whole days, never negative.
         expires_at: UTC.
-        version: Orders the states of one row.
+        version: Orders the states of one row; 0 without a row.
     """
 
     current_streak: int = 0
@@ -55,7 +55,7 @@ class Streak:
     is_active_today: bool = False
     days_since_activity: int | None = None
     expires_at: datetime | None = None
-    version: int | None = None
+    version: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The streak with JSON values: dates and instants in ISO 8601."""

@@ -44,7 +44,7 @@ def test_a_user_without_a_row_gets_zeros() -> None:
     (message,) = read(hub, sub)
     assert message.type is MessageType.SNAPSHOT
     assert message.streak is not None
-    assert (message.streak.current_streak, message.streak.last_active_date, message.streak.version) == (0, None, None)
+    assert (message.streak.current_streak, message.streak.last_active_date, message.streak.version) == (0, None, 0)
 
 
 def test_a_listener_hears_only_of_its_users() -> None:
@@ -134,6 +134,19 @@ def test_a_deleted_row_does_not_come_back_by_a_late_message() -> None:
     merge = hub.apply(Upsert(row("ann", 3)), moment())
     assert merge.verify == ["ann"]
     assert read(hub, sub) == []
+
+
+def test_a_read_does_not_raise_what_was_deleted_meanwhile() -> None:
+    """A row that was read before its DELETE arrived, and merged after it, is asked for again and not shown."""
+    hub = make_hub()
+    sub = hub.add(["ann"], debounce=0, max_wait=0, at=moment(), wake=lambda: None)
+    read_at = hub.store.head
+    hub.apply(Delete("row-ann"), moment())
+    merge = hub.apply_read(["ann"], {"ann": row("ann", 3)}, read_at, moment(), news=False)
+    assert merge.verify == ["ann"]
+    assert read(hub, sub) == []
+    hub.apply_read(["ann"], {}, hub.store.head, moment(), news=True)
+    assert summary(read(hub, sub)) == [("snapshot", 0)]
 
 
 def test_a_followed_user_missing_in_a_read_is_a_delete() -> None:

@@ -169,7 +169,7 @@ class Schedule(RuleBasedStateMachine):
             elif message.type is MessageType.DELETE:
                 client.versions[str(message.user_id)] = None
             elif message.streak is not None:
-                user, version = str(message.user_id), message.streak.version
+                user, version = str(message.user_id), message.streak.version or None
                 known = client.versions.get(user)
                 assert known is None or (version is not None and version >= known), "a version went back"
                 client.versions[user] = version
