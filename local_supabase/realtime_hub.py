@@ -97,7 +97,12 @@ class Hub:
         async with self._pool_lock:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    self._database_url, min_size=1, max_size=4, server_settings=SESSION, init=_prepare_connection
+                    self._database_url,
+                    min_size=1,
+                    max_size=4,
+                    server_settings=SESSION,
+                    ssl=False,
+                    init=_prepare_connection,
                 )
         async with self._pool.acquire(timeout=10) as connection:
             yield connection

@@ -338,3 +338,28 @@ async def test_broadcast_over_http(realtime: RealtimeServer) -> None:
             await session.post(url, headers={"apikey": PUBLISHABLE_KEY, **octets}, data=b"\x00\xff")
         assert (await two.ws.receive_bytes()).endswith(b"raw\x00\xff")
         assert await one.alive()
+
+
+async def test_presence_ends_with_the_socket(realtime: RealtimeServer) -> None:
+    """Members hear who comes, changes and goes, also when a connection just ends; a newcomer gets the present state."""
+    wanted = {"key": "ann", "enabled": True}
+    track = {"type": "presence", "event": "track"}
+    async with connect(realtime) as watcher:
+        await watcher.join("realtime:hall", presence={"key": "ben", "enabled": True})
+        assert (await watcher.receive())["payload"] == {}
+        async with connect(realtime) as present:
+            await present.join("realtime:hall", presence=wanted)
+            await present.send("realtime:hall", "presence", {**track, "payload": {"mood": "sad"}})
+            first = (await watcher.receive())["payload"]["joins"]["ann"]["metas"][0]
+            assert first["mood"] == "sad"
+            await present.send("realtime:hall", "presence", {**track, "payload": {"mood": "fine"}})
+            change = (await watcher.receive())["payload"]
+            second = change["joins"]["ann"]["metas"][0]
+            assert (second["mood"], second["phx_ref_prev"]) == ("fine", first["phx_ref"])
+            assert change["leaves"]["ann"]["metas"] == [first]
+            async with connect(realtime, vsn="2.0.0") as newcomer:
+                await newcomer.join("realtime:hall", presence={"key": "", "enabled": True})
+                state = await newcomer.receive()
+                assert (state["event"], state["payload"]) == ("presence_state", {"ann": {"metas": [second]}})
+        left = (await watcher.receive())["payload"]
+        assert left == {"joins": {}, "leaves": {"ann": {"metas": [second]}}}
