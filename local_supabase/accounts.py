@@ -35,7 +35,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.drop else {}
 
     def require_passage(self, path: Path) -> None:
-        """Checks that the account can walk down to `path`.
+        """Checks that the account can walk down to `path`, as far as the way exists.
 
         Raises:
             LocalSupabaseError: A folder above `path` is closed to the account.
@@ -43,6 +43,8 @@ class Account:
         if not self.drop:
             return
         for folder in path.resolve().parents:
+            if not folder.exists():
+                continue
             status = folder.stat()
             if not (status.st_mode & stat.S_IXOTH or status.st_uid == self.uid):
                 raise LocalSupabaseError(

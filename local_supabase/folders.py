@@ -127,6 +127,7 @@ async def data_home(data_dir: Path | None, run_dir: Path) -> AsyncIterator[Path]
 
 def _make_home(data_dir: Path) -> Path:
     home = data_dir.absolute()
+    service_account().require_passage(home)
     try:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as error:

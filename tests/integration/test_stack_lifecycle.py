@@ -195,6 +195,18 @@ def test_port_in_use(tmp_path: Path) -> None:
     assert "PostgreSQL" not in stack.stderr()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's PostgreSQL runs as that user")
+def test_data_folder_out_of_reach(tmp_path: Path, open_folder: Path) -> None:
+    """For root, a data folder that PostgreSQL's account cannot reach is refused, and not created."""
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o700)
+    stack = launch("--data-dir", str(closed / "new/data"), folder=tmp_path)
+    assert stack.process.wait(60) == 1
+    stack.stop()
+    assert f"{closed} is closed to that account" in stack.stderr()
+    assert list(closed.iterdir()) == []
+
+
 def test_bad_migration(tmp_path: Path, open_folder: Path) -> None:
     """A migration that PostgreSQL refuses ends the start with the CLI's words: the error and the statement."""
     migrations = tmp_path / "project/supabase/migrations"
