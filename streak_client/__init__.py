@@ -8,7 +8,9 @@ Example::
         print(streaks.update_user_streak(user_id, "Europe/Paris").current_streak)
 """
 
+from streak_client._cache import CacheInfo, Caching
 from streak_client._gate import Gathering
+from streak_client._guard import RateLimit
 from streak_client.async_client import AsyncStreakClient
 from streak_client.client import StreakClient
 from streak_client.errors import (
@@ -44,6 +46,8 @@ __all__ = [
     "Activity",
     "ActivityOutcome",
     "AsyncStreakClient",
+    "CacheInfo",
+    "Caching",
     "CalendarDay",
     "ChangeType",
     "ConcurrentModificationError",
@@ -60,6 +64,7 @@ __all__ = [
     "LeaderboardEntry",
     "LeaderboardOrder",
     "PermissionDeniedError",
+    "RateLimit",
     "RateLimitedError",
     "RequestTimeoutError",
     "Settings",

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
+from uuid import UUID
 
 from postgrest.base_request_builder import BaseSelectRequestBuilder
 
+from streak_client import _inputs
+from streak_client._cache import CacheInfo, Caching
 from streak_client._gate import Gathering
+from streak_client._guard import RateLimit
 from streak_client._steps import Select
-from streak_client.errors import ConfigurationError, StreakError
+from streak_client.errors import ConfigurationError, InvalidInputError, StreakError
 from streak_client.settings import Settings
 
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_TIMEOUT = 10.0
 DEFAULT_GATHERING = Gathering()
+DEFAULT_CACHING = Caching()
 
 Clock = Callable[[], datetime]
 SelectBuilder = TypeVar("SelectBuilder", bound=BaseSelectRequestBuilder[Any])
@@ -45,6 +51,27 @@ def narrow(builder: SelectBuilder, select: Select) -> SelectBuilder:
     return builder.order(select.order_by, desc=select.descending).limit(select.limit)
 
 
+class ClientOptions(TypedDict, total=False):
+    """The keywords of both clients."""
+
+    max_retries: int
+    timeout: float
+    gathering: Gathering | None
+    caching: Caching | None
+    rate_limit: RateLimit | None
+    clock: Clock
+
+
+class CachedReads(Protocol):
+    """What both caches of streaks offer."""
+
+    def drop(self, user_id: UUID) -> None:
+        """Forget a user's streak."""
+
+    def info(self) -> CacheInfo:
+        """Count hits, misses and size."""
+
+
 class ClientBase:
     """The part of a client that does no I/O.
 
@@ -56,6 +83,23 @@ class ClientBase:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
+        self._reads: CachedReads | None = None
+
+    def cache_info(self) -> CacheInfo:
+        """Count what the cache of streaks did.
+
+        Returns:
+            Hits, misses and size; zeros without a cache.
+        """
+        return CacheInfo(0, 0, 0) if self._reads is None else self._reads.info()
+
+    def _forget(self, user_ids: Iterable[UUID | str]) -> None:
+        if self._reads is None:
+            return
+        for user_id in user_ids:
+            # What is no user id was refused, or will be.
+            with suppress(InvalidInputError):
+                self._reads.drop(_inputs.user_id(user_id))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.url!r})"

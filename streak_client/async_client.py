@@ -6,21 +6,27 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 from uuid import UUID
 
-from streak_client import _calls, _import
+from streak_client import _calls, _import, _inputs
 from streak_client._async_driver import AsyncDriver
 from streak_client._async_gatherer import AsyncGatherer
+from streak_client._async_guard import AsyncGuard
+from streak_client._async_reads import AsyncReads
 from streak_client._base import (
+    DEFAULT_CACHING,
     DEFAULT_GATHERING,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     ClientBase,
+    ClientOptions,
     Clock,
     utc_now,
 )
+from streak_client._cache import Caching
 from streak_client._gate import Gathering
+from streak_client._guard import RateLimit
 from streak_client.models import (
     Activity,
     ActivityOutcome,
@@ -48,6 +54,9 @@ class AsyncStreakClient(ClientBase):
         max_retries: How many attempts may follow the first: after conflicts, time-outs, connection errors and 5xx.
         timeout: Seconds without progress after which an attempt is given up.
         gathering: How updates made at the same time share requests; None sends each on its own.
+        caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
+            what others write may be, for a minute.
+        rate_limit: How many single updates of one user are let through; None lets all through.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -62,21 +71,18 @@ class AsyncStreakClient(ClientBase):
         max_retries: int = DEFAULT_MAX_RETRIES,
         timeout: float = DEFAULT_TIMEOUT,
         gathering: Gathering | None = DEFAULT_GATHERING,
+        caching: Caching | None = DEFAULT_CACHING,
+        rate_limit: RateLimit | None = None,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock)
         self._driver = AsyncDriver(self._settings, max_retries, timeout)
         self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
+        self._reads: AsyncReads | None = None if caching is None else AsyncReads(self._load, caching, clock)
+        self._guard = None if rate_limit is None else AsyncGuard(rate_limit)
 
     @classmethod
-    def from_env(
-        cls,
-        env_file: str | Path | None = None,
-        *,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        timeout: float = DEFAULT_TIMEOUT,
-        gathering: Gathering | None = DEFAULT_GATHERING,
-    ) -> Self:
+    def from_env(cls, env_file: str | Path | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY``.
 
         The environment wins over the file. The legacy names ``SUPABASE_SERVICE_KEY`` and ``SUPABASE_SERVICE_ROLE_KEY``
@@ -84,9 +90,7 @@ class AsyncStreakClient(ClientBase):
 
         Args:
             env_file: The file to read; None looks for `.env` in the working directory and those above it.
-            max_retries: How many attempts may follow the first.
-            timeout: Seconds without progress after which an attempt is given up.
-            gathering: How updates made at the same time share requests; None sends each on its own.
+            **options: The keywords of the class.
 
         Returns:
             The client.
@@ -95,7 +99,7 @@ class AsyncStreakClient(ClientBase):
             ConfigurationError: A setting is missing or wrong.
         """
         settings = Settings.from_env(env_file)
-        return cls(settings.url, settings.secret_key, max_retries=max_retries, timeout=timeout, gathering=gathering)
+        return cls(settings.url, settings.secret_key, **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,9 +142,14 @@ class AsyncStreakClient(ClientBase):
         """
         activity = Activity(user_id, activity_at, timezone, request_id)
         prepared = _calls.prepare(activity, self._clock())
-        if self._gatherer is None:
-            return await self._driver.run(_calls.update_user_streak(prepared))
-        return await self._gatherer.submit(prepared)
+        if self._guard is not None:
+            await self._guard.check(prepared.user_id)
+        try:
+            if self._gatherer is None:
+                return await self._driver.run(_calls.update_user_streak(prepared))
+            return await self._gatherer.submit(prepared)
+        finally:
+            self._forget([prepared.user_id])
 
     async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.
@@ -156,7 +165,11 @@ class AsyncStreakClient(ClientBase):
         Raises:
             InvalidInputError: The argument is no list of activities; nothing was counted.
         """
-        return await self._driver.run(_calls.update_user_streaks(activities, self._clock()))
+        given = _calls.activity_list(activities)
+        try:
+            return await self._driver.run(_calls.update_user_streaks(given, self._clock()))
+        finally:
+            self._forget(activity.user_id for activity in given)
 
     async def get_user_streak(self, user_id: UUID | str) -> UserStreak:
         """Read a user's streak as it counts at this moment.
@@ -170,7 +183,10 @@ class AsyncStreakClient(ClientBase):
         Raises:
             StreakError: The call failed; see `streak_client.errors`.
         """
-        return await self._driver.run(_calls.get_user_streak(user_id))
+        checked = _inputs.user_id(user_id)
+        if self._reads is None:
+            return await self._load(checked)
+        return await self._reads.get(checked)
 
     async def get_user_streaks(self, user_ids: Iterable[UUID | str]) -> dict[UUID, UserStreak]:
         """Read many users' streaks in as few requests as possible.
@@ -298,7 +314,10 @@ class AsyncStreakClient(ClientBase):
             InvalidInputError: An argument is wrong; the error's `field` names it. Nothing was changed.
             StreakError: The call failed; see `streak_client.errors`.
         """
-        return await self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
+        try:
+            return await self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
+        finally:
+            self._forget([user_id])
 
     async def import_activity(
         self,
@@ -324,4 +343,11 @@ class AsyncStreakClient(ClientBase):
             InvalidInputError: An activity is wrong; the error's `field` names it. Nothing was sent.
             StreakError: A call failed; see `streak_client.errors`.
         """
-        return await self._driver.run(_import.import_activity(activities, self._clock(), chunk_size, progress))
+        given = _calls.activity_list(activities)
+        try:
+            return await self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
+        finally:
+            self._forget(activity.user_id for activity in given)
+
+    async def _load(self, user_id: UUID) -> UserStreak:
+        return await self._driver.run(_calls.get_user_streak(user_id))

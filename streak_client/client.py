@@ -6,21 +6,26 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 from uuid import UUID
 
-from streak_client import _calls, _import
+from streak_client import _calls, _import, _inputs
 from streak_client._base import (
+    DEFAULT_CACHING,
     DEFAULT_GATHERING,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     ClientBase,
+    ClientOptions,
     Clock,
     utc_now,
 )
+from streak_client._cache import Caching
 from streak_client._driver import Driver
 from streak_client._gate import Gathering
 from streak_client._gatherer import Gatherer
+from streak_client._guard import Guard, RateLimit
+from streak_client._reads import Reads
 from streak_client.models import (
     Activity,
     ActivityOutcome,
@@ -48,6 +53,9 @@ class StreakClient(ClientBase):
         max_retries: How many attempts may follow the first: after conflicts, time-outs, connection errors and 5xx.
         timeout: Seconds without progress after which an attempt is given up.
         gathering: How updates made at the same time share requests; None sends each on its own.
+        caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
+            what others write may be, for a minute.
+        rate_limit: How many single updates of one user are let through; None lets all through.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -62,21 +70,18 @@ class StreakClient(ClientBase):
         max_retries: int = DEFAULT_MAX_RETRIES,
         timeout: float = DEFAULT_TIMEOUT,
         gathering: Gathering | None = DEFAULT_GATHERING,
+        caching: Caching | None = DEFAULT_CACHING,
+        rate_limit: RateLimit | None = None,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock)
         self._driver = Driver(self._settings, max_retries, timeout)
         self._gatherer = None if gathering is None else Gatherer(self._driver, gathering)
+        self._reads: Reads | None = None if caching is None else Reads(self._load, caching, clock)
+        self._guard = None if rate_limit is None else Guard(rate_limit)
 
     @classmethod
-    def from_env(
-        cls,
-        env_file: str | Path | None = None,
-        *,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        timeout: float = DEFAULT_TIMEOUT,
-        gathering: Gathering | None = DEFAULT_GATHERING,
-    ) -> Self:
+    def from_env(cls, env_file: str | Path | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY``.
 
         The environment wins over the file. The legacy names ``SUPABASE_SERVICE_KEY`` and ``SUPABASE_SERVICE_ROLE_KEY``
@@ -84,9 +89,7 @@ class StreakClient(ClientBase):
 
         Args:
             env_file: The file to read; None looks for `.env` in the working directory and those above it.
-            max_retries: How many attempts may follow the first.
-            timeout: Seconds without progress after which an attempt is given up.
-            gathering: How updates made at the same time share requests; None sends each on its own.
+            **options: The keywords of the class.
 
         Returns:
             The client.
@@ -95,7 +98,7 @@ class StreakClient(ClientBase):
             ConfigurationError: A setting is missing or wrong.
         """
         settings = Settings.from_env(env_file)
-        return cls(settings.url, settings.secret_key, max_retries=max_retries, timeout=timeout, gathering=gathering)
+        return cls(settings.url, settings.secret_key, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +141,14 @@ class StreakClient(ClientBase):
         """
         activity = Activity(user_id, activity_at, timezone, request_id)
         prepared = _calls.prepare(activity, self._clock())
-        if self._gatherer is None:
-            return self._driver.run(_calls.update_user_streak(prepared))
-        return self._gatherer.submit(prepared)
+        if self._guard is not None:
+            self._guard.check(prepared.user_id)
+        try:
+            if self._gatherer is None:
+                return self._driver.run(_calls.update_user_streak(prepared))
+            return self._gatherer.submit(prepared)
+        finally:
+            self._forget([prepared.user_id])
 
     def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.
@@ -156,7 +164,11 @@ class StreakClient(ClientBase):
         Raises:
             InvalidInputError: The argument is no list of activities; nothing was counted.
         """
-        return self._driver.run(_calls.update_user_streaks(activities, self._clock()))
+        given = _calls.activity_list(activities)
+        try:
+            return self._driver.run(_calls.update_user_streaks(given, self._clock()))
+        finally:
+            self._forget(activity.user_id for activity in given)
 
     def get_user_streak(self, user_id: UUID | str) -> UserStreak:
         """Read a user's streak as it counts at this moment.
@@ -170,7 +182,10 @@ class StreakClient(ClientBase):
         Raises:
             StreakError: The call failed; see `streak_client.errors`.
         """
-        return self._driver.run(_calls.get_user_streak(user_id))
+        checked = _inputs.user_id(user_id)
+        if self._reads is None:
+            return self._load(checked)
+        return self._reads.get(checked)
 
     def get_user_streaks(self, user_ids: Iterable[UUID | str]) -> dict[UUID, UserStreak]:
         """Read many users' streaks in as few requests as possible.
@@ -296,7 +311,10 @@ class StreakClient(ClientBase):
             InvalidInputError: An argument is wrong; the error's `field` names it. Nothing was changed.
             StreakError: The call failed; see `streak_client.errors`.
         """
-        return self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
+        try:
+            return self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
+        finally:
+            self._forget([user_id])
 
     def import_activity(
         self,
@@ -322,4 +340,11 @@ class StreakClient(ClientBase):
             InvalidInputError: An activity is wrong; the error's `field` names it. Nothing was sent.
             StreakError: A call failed; see `streak_client.errors`.
         """
-        return self._driver.run(_import.import_activity(activities, self._clock(), chunk_size, progress))
+        given = _calls.activity_list(activities)
+        try:
+            return self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
+        finally:
+            self._forget(activity.user_id for activity in given)
+
+    def _load(self, user_id: UUID) -> UserStreak:
+        return self._driver.run(_calls.get_user_streak(user_id))

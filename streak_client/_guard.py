@@ -1,0 +1,148 @@
+"""The rate guard: at most so many updates a minute and user."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from limits import RateLimitItem
+from limits import parse as parse_limit
+from limits.errors import ConfigurationError as LimitsConfigurationError
+from limits.storage import MovingWindowSupport, Storage, storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+
+from streak_client.errors import ConfigurationError, RateLimitedError
+
+logger = logging.getLogger("streak_client")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How many updates of one user are let through.
+
+    Attributes:
+        limit: Such as ``"10/minute"``; any such span that has just passed holds at most that many.
+        store: ``"memory://"``, or the URL of a Redis that several processes share (``"redis://host:6379/0"``), which
+            is never shown.
+    """
+
+    limit: str = "10/minute"
+    store: str = "memory://"
+
+    def __repr__(self) -> str:
+        return f"RateLimit({self.limit!r})"
+
+
+class Guard:
+    """Counts updates of each user in a sliding window.
+
+    Args:
+        options: How many, and where they are counted.
+
+    Raises:
+        ConfigurationError: The limit or the store is malformed, or the store's library is missing.
+    """
+
+    def __init__(self, options: RateLimit) -> None:
+        self._item = parse(options)
+        with opening_store():
+            storage = storage_from_string(options.store)
+        # What `parse` lets pass are these; the types do not say so.
+        assert isinstance(storage, Storage)  # noqa: S101
+        assert isinstance(storage, MovingWindowSupport)  # noqa: S101
+        self._limiter = MovingWindowRateLimiter(storage)
+
+    def check(self, user_id: UUID) -> None:
+        """Count an update.
+
+        Args:
+            user_id: Whose.
+
+        Raises:
+            RateLimitedError: There were too many; `retry_after` says when the next may come.
+        """
+        try:
+            if self._limiter.hit(self._item, str(user_id)):
+                return
+            stats = self._limiter.get_window_stats(self._item, str(user_id))
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, it must not cost the user the day
+            note_failure(error)
+            return
+        raise refused(self._item, stats.reset_time)
+
+
+def parse(options: RateLimit) -> RateLimitItem:
+    """Read a limit.
+
+    Args:
+        options: The limit as text.
+
+    Returns:
+        The limit.
+
+    Raises:
+        ConfigurationError: It is malformed, or the store is none that is supported.
+    """
+    if not options.store.startswith(("memory://", "redis://", "rediss://")):
+        raise ConfigurationError("the rate limit's store must be memory:// or a redis:// URL")
+    try:
+        return parse_limit(options.limit)
+    except (ValueError, LimitsConfigurationError):
+        raise ConfigurationError(f"the rate limit {options.limit!r} is none, such as '10/minute'") from None
+
+
+@contextmanager
+def opening_store() -> Iterator[None]:
+    """Word what can go wrong when a store is opened.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ConfigurationError: The store's library is missing, or its URL is malformed.
+    """
+    try:
+        yield
+    except LimitsConfigurationError as error:
+        raise ConfigurationError('the rate limit\'s store needs "supabase-streaks[redis]"') from error
+    except ValueError:
+        # The cause could repeat the URL, and with it a password.
+        raise ConfigurationError("the rate limit's store has a malformed URL") from None
+
+
+def store_options(options: RateLimit) -> dict[str, str]:
+    """Choose the library for an async store.
+
+    Args:
+        options: The store's URL.
+
+    Returns:
+        redis-py for Redis, the official client, which the sync guard uses too.
+    """
+    return {} if options.store.startswith("memory:") else {"implementation": "redispy"}
+
+
+def note_failure(error: Exception) -> None:
+    """Log that a store failed, without its URL, which may hold a password.
+
+    Args:
+        error: What it raised.
+    """
+    logger.warning("the rate guard's store failed (%s); the update is let through", type(error).__name__)
+
+
+def refused(item: RateLimitItem, reset_time: float) -> RateLimitedError:
+    """Word a refusal.
+
+    Args:
+        item: The limit.
+        reset_time: When the window has room again, in epoch seconds.
+
+    Returns:
+        The error to raise.
+    """
+    return RateLimitedError(f"More than {item} of this user.", retry_after=max(0.0, reset_time - time.time()))
