@@ -57,7 +57,7 @@ class BridgeSettings(BaseModel):
     max_listeners_per_user: int = Field(default=50, ge=1)
     recent_limit: int = Field(default=50_000, ge=1)
     reconcile_interval: float = Field(default=10.0, gt=0)
-    history_overlap: float = Field(default=60.0, ge=0)
+    history_overlap: float = Field(default=30.0, ge=0)
     ready_timeout: float = Field(default=60.0, gt=0)
     recycle_after: float = Field(default=20 * 3600.0, gt=0)
     rest_timeout: float = Field(default=5.0, gt=0)

@@ -29,6 +29,7 @@ _REMEDY_PUBLICATION = f"Run: alter publication supabase_realtime add table publi
 _LONGEST_PAUSE = 30.0
 _POLL = 0.5
 _STEADY = 10.0
+_FAREWELL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +212,16 @@ def _explain(state: RealtimeSubscribeStates, error: Exception | None) -> Fault:
 async def _discard(client: AsyncRealtimeClient) -> None:
     """Close a client whatever state it is in, without waiting for a peer that does not answer."""
     tasks = [getattr(client, name, None) for name in ("_listen_task", "_heartbeat_task")]
+    socket = getattr(client, "_ws_connection", None)
     for channel in client.get_channels():
         channel.rejoin_timer.reset()
         channel.join_push.destroy()
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), 2.0)
+        await asyncio.wait_for(client.close(), _FAREWELL)
+    if socket is not None:
+        socket.transport.abort()
     left = [task for task in tasks if task is not None]
     for task in left:
         task.cancel()
     if left:
-        await asyncio.wait(left, timeout=2.0)
+        await asyncio.wait(left, timeout=_FAREWELL)

@@ -137,7 +137,7 @@ async def in_process(bridge: Bridge, users: Sequence[str] | None, **wishes: Any)
 
 def query(users: Sequence[str] | None, **wishes: Any) -> httpx.QueryParams:
     """The parameters of `/events` and `/ws`."""
-    named = [("user_id", user) for user in users or ()]
+    named: list[tuple[str, str | int | float | bool | None]] = [("user_id", user) for user in users or ()]
     return httpx.QueryParams(named + [(name, str(value)) for name, value in wishes.items() if value is not None])
 
 

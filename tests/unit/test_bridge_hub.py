@@ -266,6 +266,17 @@ def test_resuming_between_debounced_messages_loses_nothing() -> None:
     assert ("change", 2) in summary(read(hub, again))
 
 
+def test_resuming_in_the_middle_of_a_batch_loses_nothing() -> None:
+    """When one read brought many changes, the first message's id does not claim the others."""
+    hub = make_hub()
+    sub = listen(hub, None)
+    hub.apply_read(["ann", "bob"], {"ann": row("ann"), "bob": row("bob")}, hub.store.head, moment(), news=True)
+    (first,) = hub.take(sub, 1, moment())
+    hub.remove(sub)
+    again = listen(hub, None, since=("e", first.seq))
+    assert "bob" in [message.user_id for message in read(hub, again)]
+
+
 def test_resuming_from_another_run_or_too_long_ago_is_a_reset() -> None:
     """Where it is not known what was missed, the listener is told so and gets a fresh snapshot."""
     hub = make_hub(recent_limit=1)
