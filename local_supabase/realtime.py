@@ -23,7 +23,6 @@ import logging
 import re
 from typing import Any, Final
 
-import asyncpg
 from aiohttp import web
 
 from .phoenix import negotiate
@@ -32,7 +31,7 @@ from .realtime_faults import Faults
 from .realtime_hub import Hub, Settings
 from .realtime_socket import Socket
 from .realtime_tokens import API_KEY_MISSING, TokenError, Tokens
-from .wal import ChangeStream, PublicationMissingError
+from .wal import DATABASE_ERRORS, ChangeStream, PublicationMissingError
 
 __all__ = ["RealtimeServer", "Settings"]
 
@@ -41,14 +40,6 @@ _log = logging.getLogger(__name__)
 _RESTARTING: Final = 1012
 _MAX_FRAME: Final = 10 * 1024 * 1024
 _MAX_RECONNECT_DELAY: Final = 2.0
-# InternalClientError: what a task sees when another drops the pool under it.
-_DATABASE_ERRORS: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 
 
 class RealtimeServer:
@@ -205,7 +196,7 @@ class RealtimeServer:
                         await self._hub.delivery.deliver(connection, changes)
             except PublicationMissingError:
                 _log.debug("there is no publication %s yet", self._settings.publication)
-            except _DATABASE_ERRORS as error:
+            except DATABASE_ERRORS as error:
                 _log.warning("the stream of changes was interrupted: %s", type(error).__name__)
                 await self._hub.forget_connections()
             self._hub.ready.clear()
@@ -221,7 +212,7 @@ class RealtimeServer:
         """Subscribe everybody anew when tables join or leave the publication."""
         while True:
             await self._hub.ready.wait()
-            with contextlib.suppress(*_DATABASE_ERRORS):
+            with contextlib.suppress(*DATABASE_ERRORS):
                 tables = await self._hub.published()
                 for channel in self._hub.channels():
                     channel.notice_publication(tables)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 
@@ -11,12 +11,9 @@ from .realtime_delivery import Entry
 from .realtime_filters import CompiledFilter, FilterRefusedError, compile_filter
 from .realtime_tokens import Claims
 from .subscriptions import Binding, BindingError, binding_id, describe, parse_binding
+from .wal import is_outage
 
 __all__ = ["SubscribeError", "claims_text", "enforce", "postgres_message"]
-
-
-# Connection lost, too many connections, shutdown: no fault of the binding.
-_TRANSIENT: Final = frozenset({"08", "53", "57"})
 
 
 class SubscribeError(Exception):
@@ -57,7 +54,7 @@ async def enforce(connection: Any, publication: str, requested: list[dict[str, A
         try:
             filters = await _compile(connection, publication, binding, str(claims["role"]))
         except (FilterRefusedError, asyncpg.PostgresError) as error:
-            if (getattr(error, "sqlstate", None) or "")[:2] in _TRANSIENT:
+            if is_outage(error):
                 raise
             reason = (
                 postgres_message(error)

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import asyncpg
 from aiohttp import web
 
 from .phoenix import UserBroadcast
@@ -11,6 +10,7 @@ from .realtime_bindings import claims_text
 from .realtime_hub import Hub
 from .realtime_tokens import Claims, TokenError
 from .rls import channel_allowed
+from .wal import DATABASE_ERRORS
 
 __all__ = ["Broadcasts"]
 
@@ -86,7 +86,7 @@ class Broadcasts:
         try:
             async with self._hub.connection() as connection:
                 return await channel_allowed(connection, name, role, text, extension="broadcast", write=True)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             _log.warning("a private broadcast was not sent: %s", type(error).__name__)
             return False
 

@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-import asyncpg
-
 from .phoenix import V1, FrameError, Message, UserBroadcast, Vsn, encode, encode_reply, encode_user_broadcast
 from .realtime_bindings import SubscribeError, claims_text
 from .realtime_delivery import Subscriber
@@ -19,6 +17,7 @@ from .realtime_hub import Hub
 from .realtime_tokens import Claims, TokenError
 from .rls import channel_allowed
 from .subscriptions import binding_id
+from .wal import DATABASE_ERRORS
 
 __all__ = ["Channel", "JoinError", "JoinRequest"]
 
@@ -199,7 +198,7 @@ class Channel:
                 self._unsubscribe()
                 self.system(str(error), status="error")
                 return
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 _log.info("PostgreSQL is away, subscribing later: %s", type(error).__name__)
                 await asyncio.sleep(self._hub.settings.reconnect_delay)
                 continue
@@ -334,7 +333,7 @@ class Channel:
         try:
             async with self._hub.connection() as connection:
                 return await channel_allowed(connection, self._name, role, claims, extension=extension, write=write)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_ERRORS:
             return False
 
 

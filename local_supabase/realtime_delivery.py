@@ -19,6 +19,7 @@ from .realtime_records import Plan, error_data
 from .realtime_values import Encoder
 from .rls import visible_rows
 from .subscriptions import Binding
+from .wal import is_outage
 
 __all__ = ["Delivery", "Entry", "Subscriber"]
 
@@ -206,7 +207,9 @@ class Delivery:
         claim_sets = list(dict.fromkeys(subscriber.claims for subscriber, _ in group.members))
         try:
             found = await visible_rows(connection, table, group.role, claim_sets, keys)
-        except asyncpg.PostgresError:
+        except asyncpg.PostgresError as error:
+            if is_outage(error):
+                raise
             return  # the table changed shape under us: nothing can be shown to be visible
         for claims, rows in zip(claim_sets, found, strict=True):
             group.visible[claims] = {positions[row] for row in rows}

@@ -11,6 +11,7 @@ import asyncpg
 
 from .realtime_catalog import Table, TableColumn
 from .subscriptions import Filter
+from .wal import is_outage
 
 __all__ = ["CompiledFilter", "FilterRefusedError", "compile_filter"]
 
@@ -63,7 +64,9 @@ class CompiledFilter:
         )
         try:
             answers = await connection.fetchval(query, distinct, self.operand)
-        except asyncpg.PostgresError:
+        except asyncpg.PostgresError as error:
+            if is_outage(error):
+                raise
             answers = [False] * len(distinct)  # no such operator for this type
         self.answers = dict(zip(distinct, answers or [], strict=True))
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from .wal import is_outage
+
 __all__ = ["NULL", "Encoder"]
 
 NULL: Final = "null"
@@ -109,7 +111,9 @@ class Encoder:
         )
         try:
             written = await connection.fetchval(query, texts)
-        except asyncpg.PostgresError:
+        except asyncpg.PostgresError as error:
+            if is_outage(error):
+                raise
             # A type whose text does not read back, or that was dropped meanwhile: show the text.
             written = [encode_basestring(text) for text in texts]
         for text, json_text in zip(texts, written, strict=True):

@@ -16,7 +16,7 @@ import asyncpg
 
 from .pgoutput import Change, Decoder
 
-__all__ = ["SESSION", "ChangeStream", "PublicationMissingError", "connect"]
+__all__ = ["DATABASE_ERRORS", "SESSION", "ChangeStream", "PublicationMissingError", "connect", "is_outage"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,15 @@ SESSION: Final = {
     "client_encoding": "UTF8",
     "application_name": "local_supabase realtime",
 }
+
+DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a task sees when another drops the pool under it
+)
+"""What any use of PostgreSQL may raise when PostgreSQL goes away."""
 
 _CREATE_WAIT: Final = """
 create or replace function pg_temp.wait_for_wal(after pg_lsn, pause float8, patience float8) returns pg_lsn
@@ -54,6 +63,11 @@ select data from pg_catalog.pg_logical_slot_get_binary_changes(
 _PATIENCE: Final = 0.5  # seconds that a waiting query, and with it the oldest snapshot, may live
 _MAX_MESSAGES: Final = 5_000  # PostgreSQL stops after the transaction that reaches it
 _SNAPSHOT_AFTER: Final = 4 * 1024 * 1024  # bytes of WAL between requests to log the running transactions
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error is of the connection or the server (lost, full, shutting down), not of the statement."""
+    return (getattr(error, "sqlstate", None) or "")[:2] in ("08", "53", "57")
 
 
 class PublicationMissingError(LookupError):
@@ -115,7 +129,7 @@ class ChangeStream:
                 if self._slot:
                     await connection.fetchval("select pg_drop_replication_slot($1)", self._slot)
                 await connection.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_ERRORS:
             connection.terminate()
 
     async def batches(self, gate: Callable[[], Any] | None = None) -> AsyncIterator[list[Change]]:
