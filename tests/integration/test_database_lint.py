@@ -46,7 +46,7 @@ async def exercise(url: str) -> None:
 
 
 def expose(url: str) -> str:
-    """Tell the linter, as hosted projects do, which schemas the API exposes: without it, its exposure lints are mute."""
+    """Say which schemas the API exposes, as hosted projects do: without it, the linter's exposure lints are mute."""
     name = database_name(url)
     return f"alter database {name} set pgrst.db_schemas = 'public, graphql_public'"
 
@@ -61,7 +61,7 @@ def test_advisors_have_nothing_to_say(pushed_database: str, tmp_path: Path) -> N
 def test_advisors_would_speak_up(pushed_database: str, tmp_path: Path) -> None:
     """The same call reports a table without row level security, a loose function and an index that nothing uses."""
     spoil = """
-        create table public.spoilt (id uuid primary key references auth.users (id), user_id uuid references auth.users (id));
+        create table public.spoilt (id uuid primary key, user_id uuid references auth.users (id));
         grant all on public.spoilt to anon;
         create function public.spoilt() returns void language sql security definer as '';
         create index spoilt_idx on public.user_streaks (created_at);

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -28,7 +28,7 @@ def supabase(*arguments: str, url: str, home: Path) -> subprocess.CompletedProce
         url: The database's; goes last, so that the option before it is the one that takes it.
         home: A folder for the CLI's state and its copy of the project, which it writes into.
     """
-    tools = asyncio.run(install(lambda said: print(said, file=sys.stderr)))
+    tools = asyncio.run(install(logging.getLogger(__name__).info))
     parts = urlsplit(url)
     bare = parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}", query="sslmode=disable")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SUPABASE_", "PG"))}
