@@ -240,7 +240,7 @@ begin
     from unnest(p_user_ids, p_activity_ats, p_timezones) i (user_id, at, timezone)
     left join private.timezones z on z.key = lower(i.timezone)
     where i.user_id = any (v_known)
-    order by i.user_id, i.at desc
+    order by i.user_id, i.at desc, z.name -- of two at one instant always the same, so that importing again changes nothing
   ) n
   order by n.user_id
   on conflict (user_id) do update set version = s.version where false;
@@ -258,7 +258,7 @@ begin
       left join private.timezones z on z.key = lower(i.timezone)
       where i.user_id = any (v_known)
     ) x
-    order by x.user_id, x.day, x.at
+    order by x.user_id, x.day, x.at, x.timezone
   ) e;
 
   with entered as (
