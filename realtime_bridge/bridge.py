@@ -187,9 +187,21 @@ class Bridge:
         Raises:
             TimeoutError: It took longer; the message says what it waits for.
         """
+        await self.wait_for(lambda health: health.state is BridgeState.LIVE, timeout)
+
+    async def wait_for(self, fulfilled: Callable[[Health], bool], timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until the health is as wished.
+
+        Args:
+            fulfilled: The wish.
+            timeout: Seconds; None: for ever.
+
+        Raises:
+            TimeoutError: It took longer; the message says how things stand.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while self.health.state is not BridgeState.LIVE:
+                while not fulfilled(self.health):
                     await self._changed.wait()
         except TimeoutError:
             raise TimeoutError(f"the bridge is {self.health.state}: {self.health.describe()}") from None

@@ -15,6 +15,7 @@ from realtime_bridge.settings import BridgeSettings
 
 _SHUTDOWN = 5
 _BACKLOG = 2048
+_SEND_BUFFER = 64 * 1024
 
 
 class ServerStoppedError(RuntimeError):
@@ -120,6 +121,8 @@ def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it: what a listener does not read must not pile up in the kernel either.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)  # noqa: FBT003 - its name says it
