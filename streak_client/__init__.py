@@ -11,6 +11,7 @@ Example::
 from streak_client._cache import CacheInfo, Caching
 from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
+from streak_client._outbox import Outbox, OutboxEntry
 from streak_client.async_client import AsyncStreakClient
 from streak_client.client import StreakClient
 from streak_client.errors import (
@@ -37,6 +38,7 @@ from streak_client.models import (
     ImportSummary,
     LeaderboardEntry,
     LeaderboardOrder,
+    ProblemSolved,
     StreakUpdate,
     UserStreak,
 )
@@ -63,7 +65,10 @@ __all__ = [
     "InvalidResponseError",
     "LeaderboardEntry",
     "LeaderboardOrder",
+    "Outbox",
+    "OutboxEntry",
     "PermissionDeniedError",
+    "ProblemSolved",
     "RateLimit",
     "RateLimitedError",
     "RequestTimeoutError",

@@ -36,8 +36,15 @@ def import_activity(
     size = _inputs.whole_number(chunk_size, "chunk_size", 1, MAX_CHUNK)
     given = activity_list(activities)
     ready = [_prepare_past(activity, now, index) for index, activity in enumerate(given)]
+    return (yield from import_prepared(ready, size, progress))
+
+
+def import_prepared(
+    activities: Iterable[Prepared], size: int = DEFAULT_CHUNK, progress: Progress | None = None
+) -> Flow[ImportSummary]:
+    """Enter past activity that has been checked."""
     # One history row is written per user and request: together, a user's events make fewer.
-    ready.sort(key=lambda prepared: prepared.user_id)
+    ready = sorted(activities, key=lambda prepared: prepared.user_id)
     done, answers = 0, list[ImportedUser]()
     for chunk in _portions(ready, size):
         try:

@@ -10,6 +10,7 @@ from typing import Self, Unpack
 from uuid import UUID
 
 from streak_client import _calls, _import, _inputs
+from streak_client._async_drainer import AsyncDrainer
 from streak_client._async_driver import AsyncDriver
 from streak_client._async_gatherer import AsyncGatherer
 from streak_client._async_guard import AsyncGuard
@@ -22,11 +23,15 @@ from streak_client._base import (
     ClientBase,
     ClientOptions,
     Clock,
+    note_unsent,
     utc_now,
 )
+from streak_client._batch import Prepared
 from streak_client._cache import Caching
 from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
+from streak_client._outbox import Outbox
+from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
     ActivityOutcome,
@@ -35,6 +40,7 @@ from streak_client.models import (
     ImportSummary,
     LeaderboardEntry,
     LeaderboardOrder,
+    ProblemSolved,
     StreakUpdate,
     UserStreak,
     Zone,
@@ -57,6 +63,7 @@ class AsyncStreakClient(ClientBase):
         caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
             what others write may be, for a minute.
         rate_limit: How many single updates of one user are let through; None lets all through.
+        outbox: A file that keeps what `handle_problem_solved` could not send; None keeps nothing.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -73,6 +80,7 @@ class AsyncStreakClient(ClientBase):
         gathering: Gathering | None = DEFAULT_GATHERING,
         caching: Caching | None = DEFAULT_CACHING,
         rate_limit: RateLimit | None = None,
+        outbox: str | Path | None = None,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock)
@@ -80,6 +88,7 @@ class AsyncStreakClient(ClientBase):
         self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
         self._reads: AsyncReads | None = None if caching is None else AsyncReads(self._load, caching, clock)
         self._guard = None if rate_limit is None else AsyncGuard(rate_limit)
+        self._drainer = None if outbox is None else AsyncDrainer(self._driver, Outbox(outbox), clock, self._forget)
 
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -113,6 +122,8 @@ class AsyncStreakClient(ClientBase):
         """Close the connections; the client cannot be used afterwards."""
         if self._gatherer is not None:
             await self._gatherer.aclose()
+        if self._drainer is not None:
+            await self._drainer.aclose()
         await self._driver.aclose()
 
     async def update_user_streak(
@@ -141,7 +152,56 @@ class AsyncStreakClient(ClientBase):
             StreakError: The call failed; see `streak_client.errors`.
         """
         activity = Activity(user_id, activity_at, timezone, request_id)
-        prepared = _calls.prepare(activity, self._clock())
+        return await self._count(_calls.prepare(activity, self._clock()))
+
+    async def handle_problem_solved(
+        self,
+        user_id: UUID | str,
+        timezone: Zone | None = None,
+        *,
+        request_id: str | None = None,
+        activity_at: datetime | None = None,
+    ) -> ProblemSolved:
+        """Count an activity that must not be lost, whatever state the service is in.
+
+        What cannot be counted now is kept in the outbox, and counted later with the same request id and time.
+
+        Args:
+            user_id: Who acted.
+            timezone: The IANA zone the user is in; None means the stored one, else the profile's, else UTC.
+            request_id: At most 100 characters. None makes a new id.
+            activity_at: When, as an aware `datetime`; None means now.
+
+        Returns:
+            The answer, or that the activity waits in the outbox, and why. Never invented numbers.
+
+        Raises:
+            InvalidInputError: An argument is wrong, which waiting would not mend. No fault of the service raises.
+        """
+        prepared = _calls.prepare(Activity(user_id, activity_at, timezone, request_id), self._clock())
+        try:
+            result = await self._count(prepared)
+        except InvalidInputError:
+            raise
+        except StreakError as error:
+            queued = self._drainer is not None and await self._drainer.keep(prepared, error)
+            note_unsent(error, queued=queued)
+            return ProblemSolved(None, queued, error)
+        if self._drainer is not None:
+            self._drainer.start()
+        return ProblemSolved(result, queued=False)
+
+    async def drain_outbox(self) -> int:
+        """Send what waits in the outbox, in its order, until nothing waits or the service fails.
+
+        It happens by itself, too, as long as the client is open and used.
+
+        Returns:
+            How many activities still wait.
+        """
+        return 0 if self._drainer is None else await self._drainer.drain()
+
+    async def _count(self, prepared: Prepared) -> StreakUpdate:
         if self._guard is not None:
             await self._guard.check(prepared.user_id)
         try:

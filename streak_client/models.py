@@ -121,6 +121,21 @@ class LeaderboardEntry(_Model):
     is_active_today: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ProblemSolved:
+    """What became of an activity that must not be lost.
+
+    Attributes:
+        result: The answer, if the activity was counted at once.
+        queued: Whether it is in the outbox, to be counted later as of its own time.
+        error: Why it was not counted at once.
+    """
+
+    result: StreakUpdate | None
+    queued: bool
+    error: StreakError | None = None
+
+
 class HistoryEntry(_Model):
     """One change of a user's streak, as the audit trail keeps it.
 

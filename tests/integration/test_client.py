@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
@@ -165,7 +166,7 @@ async def test_short_faults_are_bridged_and_long_ones_are_errors(run: Run, fault
     assert (await run("get_user_streak", user)).version == 0
     await faults.rest_error(500, count=4)
     with pytest.raises(DatabaseError) as caught:
-        await run("get_user_streak", user)
+        await run("get_user_streak", await new_user())  # another one: the first is in the cache
     assert (caught.value.status, caught.value.retryable) == (500, True)
 
 
@@ -250,6 +251,26 @@ async def test_a_recovered_day_joins_two_runs(run: Run, new_user: NewUser) -> No
     assert (first.change_type, first.current_streak, first.replayed) == (ChangeType.STREAK_RECOVERED, 3, False)
     assert again.replayed
     assert (await run("get_history", user, limit=1))[0].reason == "the site was down"
+
+
+async def test_an_outage_loses_nothing(
+    stack: StackInfo, db: Connection, faults: Faults, new_user: NewUser, tmp_path: Path
+) -> None:
+    """While REST fails, activities wait in the outbox; afterwards each counts once, on its own day."""
+    users, now = [await new_user() for _ in range(3)], datetime.now(UTC)
+    path = tmp_path / "outbox.db"
+    await faults.rest_error(503)
+    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=path, max_retries=0) as client:
+        for days in (8, 1, 0):
+            for user in users:
+                solved = await client.handle_problem_solved(user, "UTC", activity_at=now - timedelta(days=days))
+                assert (solved.result, solved.queued) == (None, True)
+    await faults.rest_restore()
+    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=path) as client:
+        assert await client.drain_outbox() == 0
+        streaks = await client.get_user_streaks(users)
+    assert {streak.current_streak for streak in streaks.values()} == {2}
+    assert {await rows(db, "streak_days", user) for user in users} == {3}
 
 
 async def test_a_batch_of_more_than_a_thousand(client: AsyncStreakClient, db: Connection, new_user: NewUser) -> None:

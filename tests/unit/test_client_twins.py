@@ -11,7 +11,7 @@ from streak_client import AsyncStreakClient, StreakClient, _async_driver, _drive
 _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard)", r"\1"),
+    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer)", r"\1"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),

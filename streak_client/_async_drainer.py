@@ -1,0 +1,93 @@
+"""Drains the outbox with a task, in the background and on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from uuid import UUID
+
+from streak_client._async_driver import AsyncDriver
+from streak_client._batch import Prepared
+from streak_client._drain import CHUNK, logger, pause_after, send_entries
+from streak_client._outbox import Outbox
+from streak_client.errors import StreakError
+
+
+class AsyncDrainer:
+    """Keeps what could not be sent, and sends it as soon as the service is back.
+
+    Args:
+        driver: Makes the requests.
+        outbox: Where activities wait.
+        clock: Tells the present instant.
+        forget: Told whose streaks have changed.
+    """
+
+    def __init__(
+        self,
+        driver: AsyncDriver,
+        outbox: Outbox,
+        clock: Callable[[], datetime],
+        forget: Callable[[Iterable[UUID]], None],
+    ) -> None:
+        self._driver = driver
+        self._outbox = outbox
+        self._clock = clock
+        self._forget = forget
+        self._task: asyncio.Task[None] | None = None
+
+    async def keep(self, prepared: Prepared, error: StreakError) -> bool:
+        """Put an activity into the outbox.
+
+        Args:
+            prepared: The activity.
+            error: Why it could not be sent.
+
+        Returns:
+            Whether it is safe now.
+        """
+        kept = await asyncio.to_thread(self._outbox.put, prepared, error, self._clock())
+        self.start()
+        return kept
+
+    def start(self) -> None:
+        """Drain in the background, unless that goes on already or there is nothing to send."""
+        if (self._task is None or self._task.done()) and self._outbox.depth():
+            self._task = asyncio.create_task(self._work())
+
+    async def drain(self) -> int:
+        """Send what waits, until nothing waits or the service fails.
+
+        Returns:
+            How many activities still wait.
+        """
+        while self._outbox.depth() and await self._portion():
+            pass
+        return self._outbox.depth()
+
+    async def aclose(self) -> None:
+        """Stop draining in the background, and close the file; what waits stays there."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._outbox.close()
+
+    async def _portion(self) -> bool:
+        with self._outbox.draining() as mine:
+            if not mine:
+                return False
+            entries = await asyncio.to_thread(self._outbox.entries, CHUNK)
+            outcomes = await self._driver.run(send_entries(entries, self._clock()))
+            self._forget(entry.user_id for entry in entries)
+            return await asyncio.to_thread(self._outbox.settle, outcomes)
+
+    async def _work(self) -> None:
+        failures = 0
+        try:
+            while self._outbox.depth():
+                failures = 0 if await self._portion() else failures + 1
+                if failures:
+                    await asyncio.sleep(pause_after(failures))
+        except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
+            logger.exception("the outbox cannot be drained; its activities wait for the next start")

@@ -1,0 +1,68 @@
+"""How activities leave the outbox: in order, the old ones through the import, none held up by another's refusal."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from streak_client._calls import send_batch
+from streak_client._import import import_prepared
+from streak_client._outbox import OutboxEntry
+from streak_client._steps import Flow
+from streak_client.errors import InvalidInputError, StreakError
+from streak_client.models import StreakUpdate
+
+logger = logging.getLogger("streak_client")
+
+CHUNK = 500
+# The database takes activities of up to seven days one by one.
+IMPORT_AGE = timedelta(days=6)
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+
+Outcomes = Mapping[int, StreakUpdate | StreakError | None]
+
+
+def pause_after(failures: int) -> float:
+    """Say how long the drainer waits.
+
+    Args:
+        failures: How many attempts in a row have failed.
+
+    Returns:
+        Seconds, at most a minute, spread so that many processes do not come back together.
+    """
+    longest = min(FIRST_PAUSE * 2.0 ** min(failures, 10), LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+def send_entries(entries: Sequence[OutboxEntry], now: datetime) -> Flow[Outcomes]:
+    """Send entries of the outbox; what fails is an outcome, too."""
+    recent = [entry for entry in entries if entry.activity_at >= now - IMPORT_AGE]
+    old = [entry for entry in entries if entry.activity_at < now - IMPORT_AGE]
+    outcomes: dict[int, StreakUpdate | StreakError | None] = {}
+    outcomes |= yield from _import(old)
+    if recent:
+        answers = yield from send_batch([entry.prepared() for entry in recent])
+        outcomes |= {entry.id: answer for entry, answer in zip(recent, answers, strict=True)}
+    return outcomes
+
+
+def _import(entries: Sequence[OutboxEntry]) -> Flow[dict[int, StreakUpdate | StreakError | None]]:
+    if not entries:
+        return {}
+    try:
+        summary = yield from import_prepared([entry.prepared() for entry in entries])
+    except InvalidInputError as error:
+        if len(entries) == 1:
+            return {entries[0].id: error}
+        # The database refuses an import whole; halves find out whose fault it is.
+        middle = len(entries) // 2
+        first = yield from _import(entries[:middle])
+        second = yield from _import(entries[middle:])
+        return {**first, **second}
+    except StreakError as error:
+        return dict.fromkeys((entry.id for entry in entries), error)
+    return {entry.id: summary.refused.get(entry.user_id) for entry in entries}

@@ -1,0 +1,97 @@
+"""Drains the outbox with a thread, in the background and on request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from uuid import UUID
+
+from streak_client._batch import Prepared
+from streak_client._drain import CHUNK, logger, pause_after, send_entries
+from streak_client._driver import Driver
+from streak_client._outbox import Outbox
+from streak_client.errors import StreakError
+
+
+class Drainer:
+    """Keeps what could not be sent, and sends it as soon as the service is back.
+
+    Args:
+        driver: Makes the requests.
+        outbox: Where activities wait.
+        clock: Tells the present instant.
+        forget: Told whose streaks have changed.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        outbox: Outbox,
+        clock: Callable[[], datetime],
+        forget: Callable[[Iterable[UUID]], None],
+    ) -> None:
+        self._driver = driver
+        self._outbox = outbox
+        self._clock = clock
+        self._forget = forget
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._stopped = threading.Event()
+
+    def keep(self, prepared: Prepared, error: StreakError) -> bool:
+        """Put an activity into the outbox.
+
+        Args:
+            prepared: The activity.
+            error: Why it could not be sent.
+
+        Returns:
+            Whether it is safe now.
+        """
+        kept = self._outbox.put(prepared, error, self._clock())
+        self.start()
+        return kept
+
+    def start(self) -> None:
+        """Drain in the background, unless that goes on already or there is nothing to send."""
+        with self._starting:
+            if (self._thread is None or not self._thread.is_alive()) and self._outbox.depth():
+                self._thread = threading.Thread(target=self._work, name="streaks-outbox", daemon=True)
+                self._thread.start()
+
+    def drain(self) -> int:
+        """Send what waits, until nothing waits or the service fails.
+
+        Returns:
+            How many activities still wait.
+        """
+        while self._outbox.depth() and self._portion():
+            pass
+        return self._outbox.depth()
+
+    def close(self) -> None:
+        """Stop draining in the background, and close the file; what waits stays there."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._outbox.close()
+
+    def _portion(self) -> bool:
+        with self._outbox.draining() as mine:
+            if not mine:
+                return False
+            entries = self._outbox.entries(CHUNK)
+            outcomes = self._driver.run(send_entries(entries, self._clock()))
+            self._forget(entry.user_id for entry in entries)
+            return self._outbox.settle(outcomes)
+
+    def _work(self) -> None:
+        failures = 0
+        try:
+            while self._outbox.depth() and not self._stopped.is_set():
+                failures = 0 if self._portion() else failures + 1
+                if failures:
+                    self._stopped.wait(pause_after(failures))
+        except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
+            logger.exception("the outbox cannot be drained; its activities wait for the next start")
