@@ -8,10 +8,12 @@ from __future__ import annotations
 import click
 
 from streak_client.cli._common import CleanGroup
+from streak_client.cli.reads import calendar, history, leaderboard
 from streak_client.cli.replay import replay
 from streak_client.cli.show import show
 from streak_client.cli.up import up
 from streak_client.cli.watch import watch
+from streak_client.cli.writes import import_file, outbox, recover, update
 
 
 @click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (up, replay, watch, show):
+for command in (up, replay, watch, show, update, leaderboard, history, calendar, import_file, recover, outbox):
     main.add_command(command)
 
 __all__ = ["main"]

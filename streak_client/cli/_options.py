@@ -1,0 +1,74 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import click
+from pydantic import BaseModel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``.
+
+    Args:
+        function: The command.
+
+    Returns:
+        The command with the flag ``as_json``.
+    """
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")(function)
+
+
+def print_json(models: Iterable[BaseModel]) -> None:
+    """Print models for programs.
+
+    Args:
+        models: One line each.
+    """
+    for model in models:
+        click.echo(json.dumps(model.model_dump(mode="json"), separators=(",", ":")))
+
+
+def day(value: str) -> date:
+    """Read a calendar day.
+
+    Args:
+        value: Such as ``2026-11-22``.
+
+    Returns:
+        The day.
+
+    Raises:
+        click.BadParameter: It is none.
+    """
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no day such as 2026-11-22") from None
+
+
+def instant(value: str) -> datetime:
+    """Read an instant.
+
+    Args:
+        value: Such as ``2026-11-22T09:00:00+01:00``.
+
+    Returns:
+        The instant, aware.
+
+    Raises:
+        click.BadParameter: It is none, or has no offset.
+    """
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no instant such as 2026-11-22T09:00:00+01:00") from None
+    if moment.utcoffset() is None:
+        raise click.BadParameter(f"{value!r} has no offset such as +01:00 or Z")
+    return moment
