@@ -22,7 +22,16 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE
 _NOT_TEXT = {"Cc", "Cs"}  # control characters and lone surrogates: no name holds one, and PostgreSQL refuses some
 
 
-def _refuse(field: str, problem: str) -> InvalidInputError:
+def refuse(field: str, problem: str) -> InvalidInputError:
+    """Word what is wrong with an argument.
+
+    Args:
+        field: The argument's name.
+        problem: What is wrong, as the rest of a sentence.
+
+    Returns:
+        The error to raise.
+    """
     return InvalidInputError(f"{field} {problem}", field=field)
 
 
@@ -54,12 +63,12 @@ def user_id(value: object, field: str = "user_id") -> UUID:
     if isinstance(value, UUID):
         return value
     if value is None or value == "":
-        raise _refuse(field, "is required")
+        raise refuse(field, "is required")
     if not isinstance(value, str):
-        raise _refuse(field, f"must be a UUID, not {type(value).__name__}")
+        raise refuse(field, f"must be a UUID, not {type(value).__name__}")
     # UUID() also takes braces, urn: prefixes and hyphens anywhere: more than anyone means to write.
     if not _UUID.fullmatch(value):
-        raise _refuse(field, "is not a UUID")
+        raise refuse(field, "is not a UUID")
     return UUID(value)
 
 
@@ -93,11 +102,11 @@ def sequence(values: object, field: str) -> Sequence[object]:
         InvalidInputError: It is a string, bytes or not iterable.
     """
     if isinstance(values, str | bytes):
-        raise _refuse(field, f"must be a list, not {type(values).__name__}")
+        raise refuse(field, f"must be a list, not {type(values).__name__}")
     try:
         return list(values)  # type: ignore[call-overload, no-any-return]
     except TypeError:
-        raise _refuse(field, f"must be a list, not {type(values).__name__}") from None
+        raise refuse(field, f"must be a list, not {type(values).__name__}") from None
 
 
 def activity_at(value: object, now: datetime, field: str = "activity_at") -> datetime:
@@ -116,15 +125,15 @@ def activity_at(value: object, now: datetime, field: str = "activity_at") -> dat
             only the database knows whether its request was answered before it grew old.
     """
     if not isinstance(value, datetime):
-        raise _refuse(field, f"must be a datetime, not {type(value).__name__}")
+        raise refuse(field, f"must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
-        raise _refuse(field, "must be an aware datetime: it has no UTC offset")
+        raise refuse(field, "must be an aware datetime: it has no UTC offset")
     try:
         instant = value.astimezone(UTC)
     except OverflowError:
-        raise _refuse(field, "is out of range") from None
+        raise refuse(field, "is out of range") from None
     if instant > now + FUTURE_TOLERANCE:
-        raise _refuse(field, "is more than 5 minutes in the future")
+        raise refuse(field, "is more than 5 minutes in the future")
     return instant
 
 
@@ -162,13 +171,13 @@ def reason(value: object, field: str = "reason") -> str:
 
 def _text(value: object, field: str, longest: int) -> str:
     if not isinstance(value, str):
-        raise _refuse(field, f"must be a string, not {type(value).__name__}")
+        raise refuse(field, f"must be a string, not {type(value).__name__}")
     if not value.strip():
-        raise _refuse(field, "must not be empty")
+        raise refuse(field, "must not be empty")
     if len(value) > longest:
-        raise _refuse(field, f"must have at most {longest} characters")
+        raise refuse(field, f"must have at most {longest} characters")
     if not is_plain_text(value):
-        raise _refuse(field, "must not hold control characters")
+        raise refuse(field, "must not hold control characters")
     return value
 
 
@@ -191,7 +200,7 @@ def timezone(value: object, field: str = "timezone") -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise _refuse(field, f"must be an IANA time zone name, not {type(value).__name__}")
+        raise refuse(field, f"must be an IANA time zone name, not {type(value).__name__}")
     return name if len(name) <= MAX_TIMEZONE_LENGTH and is_plain_text(name) else None
 
 
@@ -209,7 +218,7 @@ def day(value: object, field: str) -> date:
         InvalidInputError: It is no plain `date`.
     """
     if not isinstance(value, date) or isinstance(value, datetime):
-        raise _refuse(field, f"must be a date, not {type(value).__name__}")
+        raise refuse(field, f"must be a date, not {type(value).__name__}")
     return value
 
 
@@ -228,7 +237,7 @@ def day_range(first: object, last: object) -> tuple[date, date]:
     """
     first_day, last_day = day(first, "first_day"), day(last, "last_day")
     if last_day < first_day:
-        raise _refuse("last_day", "must not be before first_day")
+        raise refuse("last_day", "must not be before first_day")
     return first_day, last_day
 
 
@@ -248,9 +257,9 @@ def whole_number(value: object, field: str, lowest: int, highest: int | None = N
         InvalidInputError: It is no integer, or out of bounds.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _refuse(field, f"must be an integer, not {type(value).__name__}")
+        raise refuse(field, f"must be an integer, not {type(value).__name__}")
     if value < lowest or (highest is not None and value > highest):
-        raise _refuse(field, f"must be at least {lowest}" if highest is None else f"must be {lowest} to {highest}")
+        raise refuse(field, f"must be at least {lowest}" if highest is None else f"must be {lowest} to {highest}")
     return value
 
 
@@ -270,4 +279,4 @@ def leaderboard_order(value: object, field: str = "order_by") -> LeaderboardOrde
     try:
         return LeaderboardOrder(value)  # type: ignore[arg-type]
     except ValueError:
-        raise _refuse(field, f"must be one of {', '.join(LeaderboardOrder)}") from None
+        raise refuse(field, f"must be one of {', '.join(LeaderboardOrder)}") from None

@@ -10,6 +10,7 @@ import click
 from streak_client.cli._common import CleanGroup
 from streak_client.cli.reads import calendar, history, leaderboard
 from streak_client.cli.replay import replay
+from streak_client.cli.serve import serve
 from streak_client.cli.show import show
 from streak_client.cli.up import up
 from streak_client.cli.watch import watch
@@ -25,7 +26,7 @@ def main() -> None:
     """
 
 
-for command in (up, replay, watch, show, update, leaderboard, history, calendar, import_file, recover, outbox):
+for command in (up, replay, watch, show, update, leaderboard, history, calendar, import_file, recover, outbox, serve):
     main.add_command(command)
 
 __all__ = ["main"]

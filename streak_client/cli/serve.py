@@ -1,0 +1,40 @@
+"""``streaks serve``: the REST API."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from streak_client._guard import RateLimit
+from streak_client.cli._extras import extra
+from streak_client.settings import Settings, environment
+
+API_PORT = 54340
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=API_PORT, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option("--self-update", is_flag=True, help="Let users count their own activities, always as of now.")
+@click.option("--rate-limit", default="10/minute", show_default=True, help="Updates of one user that are let through.")
+@click.option("--rate-store", default="memory://", help="redis://... where several processes share the count.")
+def serve(host: str, port: int, self_update: bool, rate_limit: str, rate_store: str) -> None:
+    """Serve the REST API; /docs shows it, /openapi.json describes it.
+
+    SUPABASE_JWT_SECRET, if set, is the legacy secret that signs users' tokens.
+    """
+    settings = Settings.from_env()
+    limit = RateLimit(rate_limit, rate_store)
+    asyncio.run(_serve(settings, host, port, limit, self_update=self_update))
+
+
+async def _serve(settings: Settings, host: str, port: int, limit: RateLimit, *, self_update: bool) -> None:
+    with extra("api"):
+        import uvicorn  # noqa: PLC0415 - only this command needs it
+
+        from streak_client.rest.serving import rest_app  # noqa: PLC0415
+    secret = environment().get("SUPABASE_JWT_SECRET")
+    async with rest_app(settings, jwt_secret=secret, self_update=self_update, rate_limit=limit) as app:
+        # No access log: it would hold user ids.
+        await uvicorn.Server(uvicorn.Config(app, host=host, port=port, access_log=False)).serve()

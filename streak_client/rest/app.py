@@ -1,0 +1,186 @@
+"""The ASGI app of the REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated, Any
+from uuid import UUID
+
+from cachetools import TTLCache
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from realtime_bridge.auth import AccessError, Authenticator, Principal
+from streak_client import _inputs
+from streak_client.async_client import AsyncStreakClient
+from streak_client.models import (
+    CalendarDay,
+    HistoryEntry,
+    LeaderboardEntry,
+    LeaderboardOrder,
+    StreakUpdate,
+    UserStreak,
+)
+from streak_client.rest.limits import LimitBody
+from streak_client.rest.problems import install, problem_of
+from streak_client.rest.schemas import ActivityBody, BatchBody, BatchItem, Problem
+
+LEADERBOARD_SECONDS = 300.0
+LEADERBOARD_PAGES = 1_000
+MOST_OFFSET = 10_000
+LONGEST_CALENDAR = 366
+MOST_ENTRIES = 1_000
+
+_bearer = HTTPBearer(auto_error=False, description="A user's access token, a service_role token, or the secret key.")
+_api_key = APIKeyHeader(name="apikey", auto_error=False, description="The secret key.")
+_problem: dict[str, Any] = {
+    "model": Problem,
+    "content": {"application/problem+json": {}},
+    "description": "What went wrong",
+}
+_problems: dict[int | str, dict[str, Any]] = {"4XX": _problem, "5XX": _problem}
+
+
+class Api:
+    """The operations, for one client and one set of rights.
+
+    Args:
+        client: Reads and writes streaks.
+        authenticator: Tells who asks.
+        self_update: Whether users may count their own activities, always as of now.
+        leaderboard_seconds: For how long a page of the leaderboard is given again.
+    """
+
+    def __init__(
+        self, client: AsyncStreakClient, authenticator: Authenticator, *, self_update: bool, leaderboard_seconds: float
+    ) -> None:
+        self._client = client
+        self._authenticator = authenticator
+        self._self_update = self_update
+        self._boards: TTLCache[tuple[object, ...], Sequence[LeaderboardEntry]] = TTLCache(
+            LEADERBOARD_PAGES, leaderboard_seconds
+        )
+        self.router = APIRouter(prefix="/api/streak", responses=_problems)
+        add = self.router.add_api_route
+        add("/update", self.update, methods=["POST"], summary="Count an activity")
+        add("/batch", self.batch, methods=["POST"], summary="Count up to 1,000 activities")
+        add("/leaderboard", self.leaderboard, methods=["GET"], summary="The best streaks")
+        add("/{userId}", self.streak, methods=["GET"], summary="A user's streak")
+        add("/{userId}/history", self.history, methods=["GET"], summary="What changed a user's streak")
+        add("/{userId}/calendar", self.calendar, methods=["GET"], summary="The days that count for a user")
+
+    async def _who(self, request: Request) -> Principal:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else request.headers.get("apikey", "")
+        if not token:
+            raise AccessError(401, "TOKEN_REQUIRED", "send Authorization: Bearer <token>, or the secret key as apikey")
+        return await self._authenticator.principal(token)
+
+    async def _reader(self, request: Request, user_id: UUID) -> None:
+        who = await self._who(request)
+        if not who.sees_all and who.user_id != str(user_id):
+            raise AccessError(403, "FORBIDDEN", "a user reads that user's streak alone")
+
+    async def update(self, request: Request, body: ActivityBody) -> StreakUpdate:
+        """Count an activity. For the service; for users themselves only where that is switched on, and as of now."""
+        who = await self._who(request)
+        at = body.activity_at
+        if who.user_id is not None:
+            if not self._self_update or who.user_id != str(body.user_id):
+                raise AccessError(403, "FORBIDDEN", "only the service may count activities")
+            at = None
+        return await self._client.update_user_streak(
+            body.user_id, body.timezone, request_id=body.request_id, activity_at=at
+        )
+
+    async def batch(self, request: Request, body: BatchBody) -> list[BatchItem]:
+        """Count many activities, for the service; each has its own result or error, in the order given."""
+        if (await self._who(request)).user_id is not None:
+            raise AccessError(403, "FORBIDDEN", "only the service may count activities")
+        activities = [item.activity(at=item.activity_at) for item in body.activities]
+        outcomes = await self._client.update_user_streaks(activities)
+        return [
+            BatchItem(result=outcome.result, error=None if outcome.error is None else problem_of(outcome.error))
+            for outcome in outcomes
+        ]
+
+    async def leaderboard(
+        self,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=_inputs.MAX_LEADERBOARD_LIMIT)] = 100,
+        offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
+        order_by: Annotated[LeaderboardOrder, Query(alias="orderBy")] = LeaderboardOrder.CURRENT_STREAK,
+    ) -> Sequence[LeaderboardEntry]:
+        """Give the best streaks, at most a few minutes old, to anybody who is signed in."""
+        await self._who(request)
+        page = (limit, offset, order_by)
+        found = self._boards.get(page)
+        if found is None:
+            found = self._boards[page] = await self._client.get_leaderboard(limit, offset, order_by)
+        return found
+
+    async def streak(self, request: Request, user_id: Annotated[UUID, Path(alias="userId")]) -> UserStreak:
+        """Give a user's streak as it counts at this moment."""
+        await self._reader(request, user_id)
+        return await self._client.get_user_streak(user_id)
+
+    async def history(
+        self,
+        request: Request,
+        user_id: Annotated[UUID, Path(alias="userId")],
+        limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
+        before_id: Annotated[int | None, Query(alias="beforeId", ge=0, le=2**63 - 1)] = None,
+    ) -> list[HistoryEntry]:
+        """Give the latest changes of a user's streak, newest first."""
+        await self._reader(request, user_id)
+        return await self._client.get_history(user_id, limit, before_id=before_id)
+
+    async def calendar(
+        self,
+        request: Request,
+        user_id: Annotated[UUID, Path(alias="userId")],
+        first: Annotated[date, Query(alias="from")],
+        last: Annotated[date, Query(alias="to")],
+    ) -> list[CalendarDay]:
+        """Give the days that count for a user, oldest first: at most a year at a time."""
+        await self._reader(request, user_id)
+        if (last - first).days >= LONGEST_CALENDAR:
+            raise _inputs.refuse("last_day", f"must be less than {LONGEST_CALENDAR} days after from")
+        return await self._client.get_calendar(user_id, first, last)
+
+
+def _documented(
+    _bearer_token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
+    _key: Annotated[str | None, Depends(_api_key)] = None,
+) -> None:
+    """Name in the OpenAPI document what is checked in each operation."""
+
+
+def create_app(
+    client: AsyncStreakClient,
+    authenticator: Authenticator,
+    *,
+    self_update: bool = False,
+    leaderboard_seconds: float = LEADERBOARD_SECONDS,
+) -> FastAPI:
+    """Make the REST API.
+
+    Args:
+        client: Reads and writes streaks; its rate guard, if it has one, guards the API.
+        authenticator: Tells who asks: Supabase's JWTs (JWKS or the legacy secret) and the secret key.
+        self_update: Whether users may count their own activities, always as of now.
+        leaderboard_seconds: For how long a page of the leaderboard is given again.
+
+    Returns:
+        An ASGI app; ``/openapi.json`` describes it, ``/docs`` shows it.
+    """
+    app = FastAPI(
+        title="Streaks", summary="Daily streaks, right in every time zone.", dependencies=[Depends(_documented)]
+    )
+    api = Api(client, authenticator, self_update=self_update, leaderboard_seconds=leaderboard_seconds)
+    app.include_router(api.router)
+    app.add_middleware(LimitBody)
+    install(app)
+    return app
