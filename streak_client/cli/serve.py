@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 
 import click
 
 from streak_client._guard import RateLimit
+from streak_client.cli._common import WRONG_INPUT, CommandError
 from streak_client.cli._extras import extra
 from streak_client.settings import Settings, environment
 
@@ -20,7 +23,9 @@ API_PORT = 54340
 @click.option("--rate-limit", default="10/minute", show_default=True, help="Updates of one user that are let through.")
 @click.option("--rate-store", default="memory://", help="redis://... where several processes share the count.")
 def serve(host: str, port: int, self_update: bool, rate_limit: str, rate_store: str) -> None:
-    """Serve the REST API; /docs shows it, /openapi.json describes it.
+    """Serve the REST API until Ctrl-C; /docs shows it, /openapi.json describes it.
+
+    Prints READY with a JSON object that holds API_URL.
 
     SUPABASE_JWT_SECRET, if set, is the legacy secret that signs users' tokens.
     """
@@ -36,5 +41,12 @@ async def _serve(settings: Settings, host: str, port: int, limit: RateLimit, *, 
         from streak_client.rest.serving import rest_app  # noqa: PLC0415
     secret = environment().get("SUPABASE_JWT_SECRET")
     async with rest_app(settings, jwt_secret=secret, self_update=self_update, rate_limit=limit) as app:
+        try:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise CommandError(f"The API cannot use port {port} of {host}: {error.strerror}.", WRONG_INPUT) from error
+        where = f"[{host}]" if ":" in host else host
+        click.echo(f"READY {json.dumps({'API_URL': f'http://{where}:{listener.getsockname()[1]}'})}")
         # No access log: it would hold user ids.
-        await uvicorn.Server(uvicorn.Config(app, host=host, port=port, access_log=False)).serve()
+        config = uvicorn.Config(app, access_log=False, log_level="warning")
+        await uvicorn.Server(config).serve(sockets=[listener])
