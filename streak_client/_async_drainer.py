@@ -9,7 +9,7 @@ from uuid import UUID
 
 from streak_client._async_driver import AsyncDriver
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, logger, pause_after, send_entries
+from streak_client._drain import CHUNK, CONGESTION, logger, pause_after, send_entries
 from streak_client._outbox import Outbox
 from streak_client.errors import StreakError
 
@@ -62,9 +62,13 @@ class AsyncDrainer:
         Returns:
             How many activities still wait.
         """
-        while self._outbox.depth() and await self._portion():
-            pass
-        return self._outbox.depth()
+        while left := self._outbox.depth():
+            went_on = await self._portion()
+            if went_on is False:
+                return left
+            if went_on is None:
+                await asyncio.sleep(CONGESTION)
+        return 0
 
     async def aclose(self) -> None:
         """Stop draining in the background, and close the file; what waits stays there."""
@@ -73,10 +77,10 @@ class AsyncDrainer:
             await asyncio.wait([self._task])
         self._outbox.close()
 
-    async def _portion(self) -> bool:
+    async def _portion(self) -> bool | None:
         with self._outbox.draining() as mine:
             if not mine:
-                return False
+                return None
             entries = await asyncio.to_thread(self._outbox.entries, CHUNK)
             outcomes = await self._driver.run(send_entries(entries, self._clock()))
             self._forget(entry.user_id for entry in entries)

@@ -20,6 +20,7 @@ CHUNK = 500
 # The database takes activities of up to seven days one by one.
 IMPORT_AGE = timedelta(days=6)
 FIRST_PAUSE = 1.0
+CONGESTION = 0.05  # seconds between looks, while another thread or process drains
 LONGEST_PAUSE = 60.0
 
 Outcomes = Mapping[int, StreakUpdate | StreakError | None]

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, logger, pause_after, send_entries
+from streak_client._drain import CHUNK, CONGESTION, logger, pause_after, send_entries
 from streak_client._driver import Driver
 from streak_client._outbox import Outbox
 from streak_client.errors import StreakError
@@ -66,9 +66,13 @@ class Drainer:
         Returns:
             How many activities still wait.
         """
-        while self._outbox.depth() and self._portion():
-            pass
-        return self._outbox.depth()
+        while left := self._outbox.depth():
+            went_on = self._portion()
+            if went_on is False:
+                return left
+            if went_on is None:
+                self._stopped.wait(CONGESTION)
+        return 0
 
     def close(self) -> None:
         """Stop draining in the background, and close the file; what waits stays there."""
@@ -77,10 +81,10 @@ class Drainer:
             self._thread.join()
         self._outbox.close()
 
-    def _portion(self) -> bool:
+    def _portion(self) -> bool | None:
         with self._outbox.draining() as mine:
             if not mine:
-                return False
+                return None
             entries = self._outbox.entries(CHUNK)
             outcomes = self._driver.run(send_entries(entries, self._clock()))
             self._forget(entry.user_id for entry in entries)

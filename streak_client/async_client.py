@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from streak_client._async_drainer import AsyncDrainer
 from streak_client._async_driver import AsyncDriver
 from streak_client._async_gatherer import AsyncGatherer
 from streak_client._async_guard import AsyncGuard
+from streak_client._async_lookups import AsyncLookups
 from streak_client._async_reads import AsyncReads
 from streak_client._base import (
     DEFAULT_CACHING,
@@ -35,11 +36,7 @@ from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
     ActivityOutcome,
-    CalendarDay,
-    HistoryEntry,
     ImportSummary,
-    LeaderboardEntry,
-    LeaderboardOrder,
     ProblemSolved,
     StreakUpdate,
     UserStreak,
@@ -48,7 +45,7 @@ from streak_client.models import (
 from streak_client.settings import Settings
 
 
-class AsyncStreakClient(ClientBase):
+class AsyncStreakClient(AsyncLookups, ClientBase):
     """Counts activities and reads streaks, from coroutines.
 
     One client serves any number of tasks of one event loop. It makes one request id and fixes one activity
@@ -111,6 +108,8 @@ class AsyncStreakClient(ClientBase):
         return cls(settings.url, settings.secret_key, **options)
 
     async def __aenter__(self) -> Self:
+        if self._drainer is not None:
+            self._drainer.start()
         return self
 
     async def __aexit__(
@@ -247,107 +246,6 @@ class AsyncStreakClient(ClientBase):
         if self._reads is None:
             return await self._load(checked)
         return await self._reads.get(checked)
-
-    async def get_user_streaks(self, user_ids: Iterable[UUID | str]) -> dict[UUID, UserStreak]:
-        """Read many users' streaks in as few requests as possible.
-
-        Args:
-            user_ids: Whose.
-
-        Returns:
-            Each user's streak by user id.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return await self._driver.run(_calls.get_user_streaks(user_ids))
-
-    async def get_leaderboard(
-        self,
-        limit: int = 100,
-        offset: int = 0,
-        order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK,
-    ) -> list[LeaderboardEntry]:
-        """Read a page of the leaderboard.
-
-        Args:
-            limit: The most entries to return, 1 to 1,000.
-            offset: How many entries to skip.
-            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
-
-        Returns:
-            The entries, best first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return await self._driver.run(_calls.get_leaderboard(limit, offset, order_by))
-
-    def iter_leaderboard(
-        self, order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK, *, page_size: int = 1000
-    ) -> AsyncIterator[LeaderboardEntry]:
-        """Read the whole leaderboard page by page.
-
-        Args:
-            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
-            page_size: Entries per request, 1 to 1,000.
-
-        Returns:
-            An iterator over the entries, best first.
-
-        Raises:
-            StreakError: A call failed; see `streak_client.errors`.
-        """
-        return self._driver.pages(_calls.leaderboard_pages(order_by, page_size))
-
-    async def get_history(
-        self, user_id: UUID | str, limit: int = 100, *, before_id: int | None = None
-    ) -> list[HistoryEntry]:
-        """Read the latest changes of a user's streak.
-
-        Args:
-            user_id: Whose.
-            limit: The most entries to return, 1 to 1,000.
-            before_id: Return only entries older than the one with this `id`.
-
-        Returns:
-            The entries, newest first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return await self._driver.run(_calls.get_history(user_id, limit, before_id))
-
-    def iter_history(self, user_id: UUID | str, *, page_size: int = 1000) -> AsyncIterator[HistoryEntry]:
-        """Read the whole history of a user's streak page by page.
-
-        Args:
-            user_id: Whose.
-            page_size: Entries per request, 1 to 1,000.
-
-        Returns:
-            An iterator over the entries, newest first.
-
-        Raises:
-            StreakError: A call failed; see `streak_client.errors`.
-        """
-        return self._driver.pages(_calls.history_pages(user_id, page_size))
-
-    async def get_calendar(self, user_id: UUID | str, first_day: date, last_day: date) -> list[CalendarDay]:
-        """Read the days that count for a user.
-
-        Args:
-            user_id: Whose.
-            first_day: The first local day of the range.
-            last_day: The last local day of the range, included.
-
-        Returns:
-            The days that are in the ledger, oldest first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return await self._driver.run(_calls.get_calendar(user_id, first_day, last_day))
 
     async def recover_user_streak(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,17 +28,14 @@ from streak_client._driver import Driver
 from streak_client._gate import Gathering
 from streak_client._gatherer import Gatherer
 from streak_client._guard import Guard, RateLimit
+from streak_client._lookups import Lookups
 from streak_client._outbox import Outbox
 from streak_client._reads import Reads
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
     ActivityOutcome,
-    CalendarDay,
-    HistoryEntry,
     ImportSummary,
-    LeaderboardEntry,
-    LeaderboardOrder,
     ProblemSolved,
     StreakUpdate,
     UserStreak,
@@ -47,7 +44,7 @@ from streak_client.models import (
 from streak_client.settings import Settings
 
 
-class StreakClient(ClientBase):
+class StreakClient(Lookups, ClientBase):
     """Counts activities and reads streaks, from ordinary code.
 
     One client serves any number of threads. It makes one request id and fixes one activity
@@ -110,6 +107,8 @@ class StreakClient(ClientBase):
         return cls(settings.url, settings.secret_key, **options)
 
     def __enter__(self) -> Self:
+        if self._drainer is not None:
+            self._drainer.start()
         return self
 
     def __exit__(
@@ -246,105 +245,6 @@ class StreakClient(ClientBase):
         if self._reads is None:
             return self._load(checked)
         return self._reads.get(checked)
-
-    def get_user_streaks(self, user_ids: Iterable[UUID | str]) -> dict[UUID, UserStreak]:
-        """Read many users' streaks in as few requests as possible.
-
-        Args:
-            user_ids: Whose.
-
-        Returns:
-            Each user's streak by user id.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return self._driver.run(_calls.get_user_streaks(user_ids))
-
-    def get_leaderboard(
-        self,
-        limit: int = 100,
-        offset: int = 0,
-        order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK,
-    ) -> list[LeaderboardEntry]:
-        """Read a page of the leaderboard.
-
-        Args:
-            limit: The most entries to return, 1 to 1,000.
-            offset: How many entries to skip.
-            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
-
-        Returns:
-            The entries, best first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return self._driver.run(_calls.get_leaderboard(limit, offset, order_by))
-
-    def iter_leaderboard(
-        self, order_by: LeaderboardOrder | str = LeaderboardOrder.CURRENT_STREAK, *, page_size: int = 1000
-    ) -> Iterator[LeaderboardEntry]:
-        """Read the whole leaderboard page by page.
-
-        Args:
-            order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
-            page_size: Entries per request, 1 to 1,000.
-
-        Returns:
-            An iterator over the entries, best first.
-
-        Raises:
-            StreakError: A call failed; see `streak_client.errors`.
-        """
-        return self._driver.pages(_calls.leaderboard_pages(order_by, page_size))
-
-    def get_history(self, user_id: UUID | str, limit: int = 100, *, before_id: int | None = None) -> list[HistoryEntry]:
-        """Read the latest changes of a user's streak.
-
-        Args:
-            user_id: Whose.
-            limit: The most entries to return, 1 to 1,000.
-            before_id: Return only entries older than the one with this `id`.
-
-        Returns:
-            The entries, newest first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return self._driver.run(_calls.get_history(user_id, limit, before_id))
-
-    def iter_history(self, user_id: UUID | str, *, page_size: int = 1000) -> Iterator[HistoryEntry]:
-        """Read the whole history of a user's streak page by page.
-
-        Args:
-            user_id: Whose.
-            page_size: Entries per request, 1 to 1,000.
-
-        Returns:
-            An iterator over the entries, newest first.
-
-        Raises:
-            StreakError: A call failed; see `streak_client.errors`.
-        """
-        return self._driver.pages(_calls.history_pages(user_id, page_size))
-
-    def get_calendar(self, user_id: UUID | str, first_day: date, last_day: date) -> list[CalendarDay]:
-        """Read the days that count for a user.
-
-        Args:
-            user_id: Whose.
-            first_day: The first local day of the range.
-            last_day: The last local day of the range, included.
-
-        Returns:
-            The days that are in the ledger, oldest first.
-
-        Raises:
-            StreakError: The call failed; see `streak_client.errors`.
-        """
-        return self._driver.run(_calls.get_calendar(user_id, first_day, last_day))
 
     def recover_user_streak(
         self,

@@ -18,6 +18,7 @@ from streak_client import (
     ImportSummary,
     InvalidInputError,
     LeaderboardEntry,
+    ProblemSolved,
     StreakClient,
     StreakError,
     StreakUpdate,
@@ -40,6 +41,8 @@ def sync_client(client: StreakClient, user: UUID, day: date, at: datetime) -> No
     assert_type(client.iter_history(user), Iterator[HistoryEntry])
     assert_type(client.get_calendar(user, day, day), list[CalendarDay])
     assert_type(client.recover_user_streak(user, day, day, "ill"), StreakUpdate)
+    assert_type(client.handle_problem_solved(user), ProblemSolved)
+    assert_type(client.drain_outbox(), int)
     assert_type(client.import_activity(iter([Activity(user, at)]), progress=print), ImportSummary)
 
 
@@ -58,6 +61,8 @@ async def async_client(client: AsyncStreakClient, user: UUID, day: date, at: dat
     assert_type(client.iter_history(user), AsyncIterator[HistoryEntry])
     assert_type(await client.get_calendar(user, day, day), list[CalendarDay])
     assert_type(await client.recover_user_streak(user, day, day, "ill", request_id="r"), StreakUpdate)
+    assert_type(await client.handle_problem_solved(user), ProblemSolved)
+    assert_type(await client.drain_outbox(), int)
     assert_type(await client.import_activity([Activity(user, at)], chunk_size=5), ImportSummary)
 
 

@@ -6,12 +6,21 @@ from types import ModuleType
 
 import pytest
 
-from streak_client import AsyncStreakClient, StreakClient, _async_driver, _driver, async_client, client
+from streak_client import (
+    AsyncStreakClient,
+    StreakClient,
+    _async_driver,
+    _async_lookups,
+    _driver,
+    _lookups,
+    async_client,
+    client,
+)
 
 _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer)", r"\1"),
+    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups)", r"\1"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),
@@ -32,7 +41,10 @@ def _as_sync(module: ModuleType) -> str:
     return source
 
 
-@pytest.mark.parametrize(("asynchronous", "synchronous"), [(async_client, client), (_async_driver, _driver)])
+TWINS = [(async_client, client), (_async_driver, _driver), (_async_lookups, _lookups)]
+
+
+@pytest.mark.parametrize(("asynchronous", "synchronous"), TWINS)
 def test_the_sync_client_is_the_async_one_without_await(asynchronous: ModuleType, synchronous: ModuleType) -> None:
     """The modules of the two clients differ in async, await and a few names: no second policy can creep in."""
     assert _as_sync(asynchronous) == _as_sync(synchronous)
@@ -40,8 +52,8 @@ def test_the_sync_client_is_the_async_one_without_await(asynchronous: ModuleType
 
 def test_both_clients_have_the_same_methods_and_docstrings() -> None:
     """Every public method exists in both clients with the same parameters and the same docstring."""
-    names = {"close" if name == "aclose" else name for name in vars(AsyncStreakClient) if not name.startswith("_")}
-    assert names == {name for name in vars(StreakClient) if not name.startswith("_")}
+    names = {"close" if name == "aclose" else name for name in dir(AsyncStreakClient) if not name.startswith("_")}
+    assert names == {name for name in dir(StreakClient) if not name.startswith("_")}
     for name in names - {"close"}:
         twins = getattr(AsyncStreakClient, name), getattr(StreakClient, name)
         assert len({str(inspect.signature(twin).parameters) for twin in twins}) == 1, name
