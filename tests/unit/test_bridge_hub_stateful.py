@@ -18,7 +18,7 @@ from realtime_bridge.state import Merge
 from tests.support.bridge_rows import make_hub, moment, row
 
 USERS = ("ann", "bob", "cem")
-WINDOWS = ((0.0, 0.0), (1.0, 3.0), (2.0, 2.0))
+WINDOWS = ((0.0, 0.0), (1.0, 1.5), (2.0, 2.0))
 users = st.sampled_from(USERS)
 
 
@@ -143,6 +143,17 @@ class Schedule(RuleBasedStateMachine):
             old.versions.clear()
         self.add(Client(sub, old.users, windows[1], eager, old.versions, seq=old.seq))
 
+    @precondition(lambda self: self.clients)
+    @rule(data=st.data(), limit=st.integers(1, 2))
+    def reconnect(self, data: st.DataObject, limit: int) -> None:
+        """A listener reads a little, loses its connection, and resumes."""
+        client = self.clients[data.draw(st.integers(0, len(self.clients) - 1))]
+        self.read(client, limit)
+        if client.seq is not None:
+            self.hub.remove(client.sub)
+            windows = (client.sub.lane.window.debounce, client.sub.lane.window.max_wait)
+            client.sub = self.subscribe(client.users, windows, ("e", client.seq))
+
     def subscribe(
         self, named: tuple[str, ...] | None, windows: tuple[float, float], since: tuple[str, int] | None
     ) -> Subscriber:
@@ -176,7 +187,7 @@ class Schedule(RuleBasedStateMachine):
 
     # --- time and promises -----------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from((0.1, 0.5, 1.0, 1.5)))
+    @rule(seconds=st.sampled_from((0.1, 0.5, 0.9, 1.5)))
     def wait(self, seconds: float) -> None:
         """Let time pass; the hub is called when it asked to be."""
         until = self.now + seconds
