@@ -11,6 +11,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from realtime_bridge import redaction
+from realtime_bridge.broadcast import Broadcaster
 from realtime_bridge.changes import parse_change
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import BridgeState, Health, HealthBoard
@@ -156,7 +157,10 @@ class Bridge:
             renew=self.source.renew,
         )
         self._conclude()
-        for job in (self._consume, self._sync.load, self._sync.reconcile):
+        jobs: list[Callable[[], Awaitable[None]]] = [self._consume, self._sync.load, self._sync.reconcile]
+        if settings.broadcast:
+            jobs.append(Broadcaster(self, self.reader.http, f"{settings.supabase_url}/realtime/v1/api/broadcast").run)
+        for job in jobs:
             task = asyncio.create_task(self._forever(job), name=f"bridge-{job.__name__}")
             self._stack.push_async_callback(_end, task)
         return self

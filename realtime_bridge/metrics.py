@@ -25,6 +25,8 @@ class Counters:
         disconnects: Sessions with Realtime that ended.
         resyncs: Synchronisations that were completed after a possible gap.
         rest_errors: Reads over REST that failed.
+        broadcast: Changes published to users' Realtime channels.
+        broadcast_errors: Attempts to publish that failed.
     """
 
     frames: int = 0
@@ -44,6 +46,8 @@ class Counters:
     disconnects: int = 0
     resyncs: int = 0
     rest_errors: int = 0
+    broadcast: int = 0
+    broadcast_errors: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The totals by name."""

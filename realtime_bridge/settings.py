@@ -38,6 +38,7 @@ class BridgeSettings(BaseModel):
         recycle_after: Age at which the socket is replaced (the server ends it after 24 hours).
         rest_timeout: Time-out of one read over REST.
         milestones: Streak lengths that are worth an event of their own.
+        broadcast: Whether each debounced change is also published to the private Realtime channel of its user.
         allowed_origins: Web origins, besides the bridge's own, for WebSockets and CORS; ``*`` for any.
     """
 
@@ -62,6 +63,7 @@ class BridgeSettings(BaseModel):
     recycle_after: float = Field(default=20 * 3600.0, gt=0)
     rest_timeout: float = Field(default=5.0, gt=0)
     milestones: tuple[int, ...] = DEFAULT_MILESTONES
+    broadcast: bool = False
     allowed_origins: tuple[str, ...] = ()
 
     @field_validator("supabase_url")
