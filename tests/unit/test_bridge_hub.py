@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from realtime_bridge.changes import Delete, Upsert
+import pytest
+
+from realtime_bridge.changes import Change, Delete, Upsert
 from realtime_bridge.hub import Hub
 from realtime_bridge.listeners import CLOSE_SLOW, Subscriber
 from realtime_bridge.messages import EventName, Message, MessageType
@@ -101,6 +103,19 @@ def test_a_delete_overtakes_what_is_held_back() -> None:
     assert summary(read(hub, sub, 0.1)) == [("delete", None)]
     hub.tick(moment(10))
     assert read(hub, sub, 10) == []
+
+
+def test_a_new_row_after_a_delete_has_a_window_of_its_own() -> None:
+    """What a DELETE made pointless does not shorten the quiet time of what comes after it."""
+    hub = make_hub()
+    sub = listen(hub, ["ann"], debounce=2, max_wait=2)
+    change(hub, "ann", 1, id="old")
+    hub.apply(Delete("old"), moment(0.1))
+    change(hub, "ann", 1, at=1.9, id="new")
+    hub.tick(moment(2.5))
+    assert summary(read(hub, sub, 2.5)) == [("delete", None)]
+    hub.tick(moment(3.9))
+    assert summary(read(hub, sub, 3.9)) == [("change", 1)]
 
 
 def test_an_unread_delete_survives_a_new_row() -> None:
@@ -274,6 +289,21 @@ def test_resuming_in_the_middle_of_a_batch_loses_nothing() -> None:
     (first,) = hub.take(sub, 1, moment())
     hub.remove(sub)
     again = listen(hub, None, since=("e", first.seq))
+    assert "bob" in [message.user_id for message in read(hub, again)]
+
+
+@pytest.mark.parametrize("latest", [Upsert(row("ann", 2)), Delete("row-ann")])
+def test_resuming_after_a_merged_message_loses_nothing(latest: Change) -> None:
+    """A message that was replaced by a later one keeps its place in the queue, and so its id: others come after it."""
+    hub = make_hub()
+    sub = listen(hub, ["ann", "bob"])
+    change(hub, "ann", 1)
+    change(hub, "bob", 1)
+    hub.apply(latest, moment())
+    (first,) = hub.take(sub, 1, moment())
+    assert first.user_id == "ann"
+    hub.remove(sub)
+    again = listen(hub, ["ann", "bob"], since=("e", first.seq))
     assert "bob" in [message.user_id for message in read(hub, again)]
 
 
