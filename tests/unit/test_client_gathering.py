@@ -219,14 +219,27 @@ async def test_a_lost_batch_gives_each_caller_an_error_of_its_own(monkeypatch: p
 @respx.mock
 async def test_a_cancelled_caller_harms_no_other() -> None:
     """Of the callers that wait, the cancelled one is not sent, and the others get their answers."""
-    rest = Rest()
-    async with AsyncStreakClient(URL, "sb_secret_x") as client:
-        tasks = [asyncio.ensure_future(client.update_user_streak(user)) for user in USERS]
+    rest, started, release = Rest(), asyncio.Event(), asyncio.Event()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        started.set()
+        await release.wait()
+        answer: httpx.Response = rest.single(request)
+        return answer
+
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=slow)
+    async with AsyncStreakClient(URL, "sb_secret_x", gathering=Gathering(max_in_flight=1)) as client:
+        first = asyncio.ensure_future(client.update_user_streak(USERS[0]))
+        await started.wait()
+        tasks = [asyncio.ensure_future(client.update_user_streak(user)) for user in USERS[1:]]
+        await asyncio.sleep(0)
         tasks[2].cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(answers[2], asyncio.CancelledError)
-    assert [answer.current_streak for answer in answers if not isinstance(answer, BaseException)] == [1, 2, 4, 5, 6, 7]
-    assert rest.requests == [[str(user) for user in USERS if user != USERS[2]]]
+        await asyncio.wait([tasks[2]])
+        release.set()
+        answers = await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert isinstance(answers[3], asyncio.CancelledError)
+    assert [answer.current_streak for answer in answers if not isinstance(answer, BaseException)] == [1, 2, 3, 5, 6, 7]
+    assert rest.requests == [[str(USERS[0])], [str(user) for user in USERS[1:] if user != USERS[3]]]
 
 
 @respx.mock
