@@ -95,6 +95,10 @@ class _Surfaces:
             for name, value in self._bridge.counters.as_dict().items()
         ]
         families.append(GaugeMetricFamily("streak_bridge_listeners", "Listeners now.", self._bridge.listeners))
+        connections = GaugeMetricFamily(
+            "streak_bridge_connections", "Listeners' connections over HTTP now.", self._limits.connections
+        )
+        families.append(connections)
         state = GaugeMetricFamily("streak_bridge_state", "1 for the present state.", labels=["state"])
         for name in BridgeState:
             state.add_metric([name.value], float(name is self._bridge.health.state))

@@ -219,11 +219,12 @@ class Synchroniser:
         while page := await self._reader.history_after(last):
             users = list(dict.fromkeys(line.user_id for line in page if self._is_news(line)))
             for chunk in _chunks(users):
-                found += await self._read(chunk, news=True)
+                changed = await self._read(chunk, news=True)
+                self._hub.counters.missed += changed
+                found += changed
             self._remember(page)
             last = max(last, page[-1].id)
         self._cursor.note(began, last)
-        self._hub.counters.missed += found
         return found
 
     def _is_news(self, line: HistoryRow) -> bool:

@@ -312,3 +312,36 @@ async def test_every_subscribed_means_reading_what_may_be_lost(
             assert not follower.knows(await database_state(db, users))
             await faults.subscribed_again()
             await agree([follower], db, users)
+
+
+async def test_the_change_log_finds_users_nobody_knew(
+    stack: StackInfo, db: Connection, new_user: NewUser, faults: Faults
+) -> None:
+    """A first activity that Realtime lost reaches those who listen to everybody, through the change log."""
+    user = str(await new_user())
+    async with Bridge(bridge_settings(stack)) as bridge:
+        await bridge.wait_live(20)
+        async with running(Follower("all", None), in_process(bridge, None, debounce=0)) as follower:
+            await faults.drop_changes(1)
+            await db.execute(ACT, UUID(user))
+            await agree([follower], db, [user])
+            assert bridge.counters.missed == 1
+
+
+async def test_a_library_that_died_in_silence_is_noticed(stack: StackInfo, db: Connection, new_user: NewUser) -> None:
+    """When the library's listen task dies although the socket stays open, a fresh session follows."""
+    user = str(await new_user())
+
+    def die(_: object) -> None:
+        bridge.source.tap = None
+        raise RuntimeError("a callback that raises")
+
+    async with Bridge(bridge_settings(stack, reconcile_interval=3600.0)) as bridge:
+        await bridge.wait_live(20)
+        async with running(Follower("one", [user]), in_process(bridge, [user], debounce=0)) as follower:
+            bridge.source.tap = die
+            await db.execute(ACT, UUID(user))
+            await bridge.wait_for(lambda health: health.state is BridgeState.DEGRADED, 20)
+            await bridge.wait_live(20)
+            await db.execute(TOUCH, [UUID(user)])
+            await agree([follower], db, [user])
