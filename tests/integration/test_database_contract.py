@@ -87,7 +87,8 @@ async def add_user(db: Connection, *ago: int, user_id: UUID | None = None) -> UU
         (
             "update_user_streaks_batch",
             (
-                "p_user_ids uuid[], p_activity_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], "
+                "p_user_ids uuid[], "
+                "p_activity_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], "
                 "p_timezones text[] DEFAULT NULL::text[], p_request_ids text[] DEFAULT NULL::text[]"
             ),
             f"index integer, user_id uuid, error text, {ANSWER}",
@@ -303,7 +304,7 @@ async def test_recovery(db: Connection) -> None:
 
 
 async def test_import(db: Connection) -> None:
-    """An import of any age counts each event in its own zone, twice is once, one history row a user, strangers harm none."""
+    """An import counts each event of any age in its own zone, once, with one history row a user."""
     new, old, stranger = await add_user(db), await add_user(db, 1), uuid4()
     events = [
         (new, datetime(2020, 1, 1, 22, tzinfo=UTC), "Asia/Tokyo"),  # the 2nd there
