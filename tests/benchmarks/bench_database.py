@@ -20,8 +20,9 @@ import json
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import click
@@ -34,11 +35,13 @@ from tests.benchmarks import database_works as works
 from tests.benchmarks.database_load import DataSet, is_loaded, load
 from tests.benchmarks.database_pgbench import PgBench
 from tests.benchmarks.database_server import Server, running_server
+from tests.benchmarks.database_traces import traces
 from tests.support.database import on_server
 
 # In the order in which they disturb each other least: what reads comes before what writes.
 WORKS: dict[str, Callable[[works.Bench], Awaitable[None]]] = {
     "leaderboard": probes.leaderboard,
+    "traces": traces,
     "repeat": works.repeat,
     "hot": works.hot,
     "read": works.read,
@@ -104,25 +107,33 @@ def write_json(bench: works.Bench, settings: str, file: Path) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
 class Options:
-    """What the command line chose."""
+    """What the command line chose; `--help` says what each means."""
 
-    def __init__(self, users: int, days: int, seconds: float, rounds: int, only: list[str]) -> None:
-        self.users, self.days, self.seconds, self.rounds, self.only = users, days, seconds, rounds, only
+    users: int
+    days: int
+    seconds: float
+    rounds: int
+    only: list[str]
+    fsync: bool
+    data_dir: Path | None
+    output: Path | None
 
 
-async def run(options: Options, data_dir: Path | None, *, fsync: bool, output: Path | None) -> bool:
+async def run(options: Options) -> bool:
     """Starts the server, loads, measures and reports; returns whether every goal was reached."""
     console = Console(width=max(Console().width, 150))
     progress = Progress()
-    async with running_server(data_dir, progress, fsync=fsync) as server:
+    async with running_server(options.data_dir, progress, fsync=options.fsync) as server:
         await load_missing(server, options.users, options.days, console)
         bench = await measure(server, options, console)
         settings = server.settings
-    title = f"{options.users:,} users, {options.days} days, medians of {options.rounds} rounds of {options.seconds:g} s\n{settings}"
+    size = f"{options.users:,} users, {options.days} days"
+    title = f"{size}, medians of {options.rounds} rounds of {options.seconds:g} s\n{settings}"
     report(bench, title, console)
-    if output is not None:
-        write_json(bench, settings, output)
+    if options.output is not None:
+        write_json(bench, settings, options.output)
     return all(figure.met is not False for figure in bench.figures)
 
 
@@ -151,22 +162,11 @@ def whole_tens(_: click.Context, __: click.Parameter, value: int) -> int:
 @click.option("--only", default="", callback=chosen_works, help=f"Works to run: {','.join(WORKS)}.")
 @click.option("--fsync/--no-fsync", default=True, help="Whether commits reach the disk.")
 @click.option("--json", "output", type=click.Path(path_type=Path, dir_okay=False), help="Writes the figures to a file.")
-def main(  # noqa: PLR0913 - one for each option
-    users: int,
-    days: int,
-    seconds: float,
-    rounds: int,
-    data_dir: Path | None,
-    only: list[str],
-    fsync: bool,
-    output: Path | None,
-) -> None:
+def main(**options: Any) -> None:
     """Measure the database beside its peers."""
     if shutil.which("pgbench") is None:
-        raise click.ClickException("pgbench is missing: it comes with PostgreSQL (Debian: postgresql-contrib)")
-    options = Options(users, days, seconds, rounds, only)
-    reached = asyncio.run(run(options, data_dir, fsync=fsync, output=output))
-    raise SystemExit(0 if reached else 1)
+        raise click.ClickException("pgbench is missing: it comes with PostgreSQL")
+    raise SystemExit(0 if asyncio.run(run(Options(**options))) else 1)
 
 
 if __name__ == "__main__":

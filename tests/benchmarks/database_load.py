@@ -6,6 +6,7 @@ Nothing is checked row by row: triggers are off, indexes and constraints are mad
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -45,10 +46,14 @@ _HISTORY_COLUMNS = """
   last_active_date, change_type, timezone, version_before, version_after, request_id, created_at
 """
 
-USERS = "insert into auth.users (id, email) select b.id, b.u || '@example.com' from bench.users b where b.u >= $1 and b.u < $2"
+USERS = """
+insert into auth.users (id, email)
+select b.id, b.u || '@example.com' from bench.users b where b.u >= $1 and b.u < $2"""
 OURS = {
     "public.streak_history": f"""
-insert into public.streak_history ({_HISTORY_COLUMNS}, duration_ms, version, activity_at, new_last_active_date, expires_at)
+insert into public.streak_history (
+  {_HISTORY_COLUMNS}, duration_ms, version, activity_at, new_last_active_date, expires_at
+)
 select {_HISTORY}, 0, {{days}} - d, b.at - g.n * interval '1 day', b.last - g.n, b.at - (g.n - 1) * interval '1 day'
 {_DAYS}""",
     "public.streak_days": f"""
@@ -56,11 +61,14 @@ insert into public.streak_days (user_id, day, kind, activity_at, timezone)
 select b.id, b.last - g.n, 'active', b.at - g.n * interval '1 day', b.zone
 {_DAYS}""",
     "public.user_streaks": """
-insert into public.user_streaks (user_id, current_streak, longest_streak, last_active_date, timezone, version, created_at,
-  updated_at, run_length, expires_at, last_activity_at, last_activity_timezone)
+insert into public.user_streaks (user_id, current_streak, longest_streak, last_active_date, timezone, version,
+  created_at, updated_at, run_length, expires_at, last_activity_at, last_activity_timezone)
 select b.id, b.run, b.run + b.u % 7, b.last, b.zone, {days}, b.at - interval '30 days', b.at, b.run,
   private.streak_expires_at(b.last, b.zone), b.at, b.zone
 from bench.users b where b.u >= $1 and b.u < $2""",
+    "public.user_profiles": """
+insert into public.user_profiles (user_id, timezone, leaderboard_opt_out)
+select b.id, b.zone, b.u % 100 = 5 from bench.users b where b.u >= $1 and b.u < $2""",
 }
 THEIRS = {
     "original.streak_history": f"""
@@ -74,7 +82,7 @@ select b.id, b.run, b.run + b.u % 7, b.last, b.zone, {days}, b.at - interval '30
 from bench.users b where b.u >= $1 and b.u < $2""",
 }
 
-# Our indexes, as far as the original has the columns: its last_active_date changes on each new day as our expires_at does.
+# Our indexes as far as the original has the columns: its last_active_date changes with each new day, as our expires_at.
 _THEIR_INDEXES = """
 drop index original.idx_user_streaks_user_id, original.idx_user_streaks_current, original.idx_user_streaks_longest,
   original.idx_streaks_leaderboard;
@@ -86,7 +94,8 @@ create unique index on original.streak_history (user_id, request_id) where reque
 
 _OBJECTS = """
 select c.conrelid::regclass::text as "table", c.contype::text as kind, quote_ident(c.conname) as name,
-  format('alter table %s add constraint %I %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)) as definition
+  format('alter table %s add constraint %I %s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid))
+    as definition
 from pg_constraint c where c.conrelid = any ($1::text[]::regclass[]) and c.contype in ('p', 'u', 'f')
 union all
 select i.indrelid::regclass::text, 'i', i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
@@ -116,6 +125,26 @@ class DataSet:
         ordered = sorted(tables, key=lambda name: ("history" not in name, "days" not in name))
         return {name: tables[name].replace("{days}", str(self.days)) for name in ordered}
 
+    @property
+    def marks(self) -> dict[str, int]:
+        """What is written into a loaded database, to know it again."""
+        return {"users": self.users, "days": self.days, "recipe": _recipe()}
+
+
+def _recipe() -> int:
+    """A number for everything that a loaded database is made from: another one means that it must be loaded anew."""
+    made_of = hashlib.sha256()
+    for text in (
+        *migration_scripts(),
+        *OURS.values(),
+        *THEIRS.values(),
+        original_sql(),
+        _THEIR_INDEXES,
+        _PREPARE.read_text(),
+    ):
+        made_of.update(text.encode() + b"\0")
+    return int.from_bytes(made_of.digest()[:7])
+
 
 def original_sql() -> str:
     """The original's schema as the test fixture has it, in a schema of its own."""
@@ -141,12 +170,12 @@ async def is_loaded(server_url: str, name: str, data: DataSet) -> bool:
     except asyncpg.InvalidCatalogNameError:
         return False
     try:
-        state = dict(await connection.fetch("select name, value from bench.state"))  # type: ignore[arg-type]
+        state = {row["name"]: row["value"] for row in await connection.fetch("select name, value from bench.state")}
     except asyncpg.UndefinedTableError:
         return False
     finally:
         await connection.close()
-    return (state.get("users"), state.get("days")) == (data.users, data.days)
+    return all(state.get(name) == value for name, value in data.marks.items())
 
 
 async def load(server_url: str, name: str, data: DataSet, console: Console) -> float:
@@ -174,11 +203,17 @@ async def load(server_url: str, name: str, data: DataSet, console: Console) -> f
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         await _Load(url, data, progress).run(prepare)
-    state = (
-        f"insert into bench.state values ('users', {data.users}), ('days', {data.days}), ('day', 0), ('their_day', 0)"
-    )
-    await execute(url, "drop table bench.users", state, "checkpoint")
+    await execute(url, "drop table bench.users", "checkpoint")
+    await _mark(url, data.marks | {"day": 0, "their_day": 0})
     return time.perf_counter() - began
+
+
+async def _mark(url: str, marks: dict[str, int]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.executemany("insert into bench.state (name, value) values ($1, $2)", list(marks.items()))
+    finally:
+        await connection.close()
 
 
 @dataclass
@@ -204,7 +239,7 @@ class _Load:
         await self._two_at_a_time(lambda what=what, sql=sql: self._step(what, sql) for what, sql in keys)  # type: ignore[misc]
 
     async def _strip(self) -> list[asyncpg.Record]:
-        """Takes indexes and constraints off, and returns what they were; foreign keys go first, as they need the others."""
+        """Takes indexes and constraints off and returns what they were; foreign keys go first, as they need others."""
         connection = await asyncpg.connect(self.url, server_settings={"search_path": ""})  # names with schemas
         try:
             objects = await connection.fetch(_OBJECTS, list(self.data.tables))

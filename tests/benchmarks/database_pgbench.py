@@ -18,11 +18,11 @@ BATCH = 100
 # Jumping by a prime visits every user once, in an order that no cache likes.
 STRIDE = 7_368_787
 
-_UUID = "('00000000-0000-4000-8000-' || {id})::uuid"
-ID = _UUID.format(id=":id::text")
-CALL = f"{ID}, (:zones)[:z::int], '6e1f0c1a-4e27-4c7e-9d0e-' || :r::text"
-"""What each call carries: the user, the zone and the request id; the time comes behind."""
-AT = ":at::timestamptz"
+_HERE = Path(__file__).parent
+# Scripts are no injection: they hold what stands here and nothing else.
+_UUID = "('00000000-0000-4000-8000-' || {})::uuid"
+_ID, _ZONE, _AT = _UUID.format(":id::text"), "(:zones)[:z::int]", ":at::timestamptz"
+_REQUEST = "'6e1f0c1a-4e27-4c7e-9d0e-' || :r::text"
 
 _USER = r"""
 \set z 1 + (:u / 10) % :zone_count
@@ -57,47 +57,24 @@ ANYBODY = (
     + _USER
 )
 
-UPDATE = f"select * from public.update_user_streak_atomic({CALL}, {AT});"
-ORIGINAL = f"select * from original.update_user_streak_atomic({CALL});"
-READ = f"select * from public.get_user_streak({ID});"
-PRIMARY_KEY = f"select * from public.user_streaks where user_id = {ID};"
-FLOOR = f"""
-with u as (
-  update public.user_streaks
-  set current_streak = run_length + 1, run_length = run_length + 1, longest_streak = greatest(longest_streak, run_length + 1),
-    last_active_date = last_active_date + 1, expires_at = expires_at + interval '1 day', version = version + 1,
-    updated_at = now(), last_activity_at = {AT}, timezone = (:zones)[:z::int]
-  where user_id = {ID} returning *
-),
-d as (
-  insert into public.streak_days (user_id, day, kind, activity_at, timezone)
-  select user_id, last_active_date, 'active', last_activity_at, timezone from u
-)
-insert into public.streak_history (
-  user_id, old_current_streak, new_current_streak, old_longest_streak, new_longest_streak, activity_date, last_active_date,
-  change_type, timezone, version_before, version_after, request_id, created_at, duration_ms, version, activity_at,
-  new_last_active_date, expires_at
-)
-select user_id, current_streak - 1, current_streak, longest_streak, longest_streak, last_active_date, last_active_date - 1,
-  'STREAK_INCREMENT', timezone, version - 1, version, '6e1f0c1a-4e27-4c7e-9d0e-' || :r::text, updated_at, 0, version,
-  last_activity_at, last_active_date, expires_at
-from u;
-""".replace("\n", " ")
-# A call's users: those at 100 positions in a row, which are far apart. The server makes the arrays, at about 2% of the call.
-_BATCH = """
-select b.* from (
-  select array_agg({uuid} order by {order}) as ids, array_agg((:zones)[(1 + (x.u / 10) % :zone_count::int)::int] order by {order}) as zones,
-    array_agg('6e1f0c1a-4e27-4c7e-9d0e-' || (:r::bigint + i)::text order by {order}) as requests
-  from generate_series(0, {last}) i
-  cross join lateral (select ((:first::bigint + i) * :stride::bigint) % :fresh::bigint as p) y
-  cross join lateral (select (y.p / 5) * 10 + 5 + y.p % 5 as u) x
-) a cross join lateral public.update_user_streaks_batch(a.ids, array_fill({at}, array[{size}]), a.zones, a.requests) b;
-"""
+UPDATE = f"select * from public.update_user_streak_atomic({_ID}, {_ZONE}, {_REQUEST}, {_AT});"  # noqa: S608
+ORIGINAL = f"select * from original.update_user_streak_atomic({_ID}, {_ZONE}, {_REQUEST});"  # noqa: S608
+READ = f"select * from public.get_user_streak({_ID});"  # noqa: S608
+PRIMARY_KEY = f"select * from public.user_streaks where user_id = {_ID};"  # noqa: S608
+
+
+def floor(user: str, zone: str, request: str, at: str) -> str:
+    """The raw floor's statement for parameters as one or the other driver writes them."""
+    text = (_HERE / "database_floor.sql").read_text(encoding="utf-8")
+    return text.format(user=user, zone=zone, request=request, at=at)
+
+
+FLOOR = floor(_ID, _ZONE, _REQUEST, _AT)
 
 
 def _batch(order: str) -> str:
-    uuid = _UUID.format(id="(100000000000 + x.u)::text")
-    return _BATCH.format(uuid=uuid, order=order, last=BATCH - 1, at=AT, size=BATCH).replace("\n", " ")
+    text = (_HERE / "database_batch.sql").read_text(encoding="utf-8")
+    return text.format(user=_UUID.format("(100000000000 + x.u)::text"), order=order, at=_AT, size=BATCH)
 
 
 NEW_BATCH = r"""

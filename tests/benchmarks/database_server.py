@@ -44,8 +44,8 @@ _LOADING = {
     "maintenance_work_mem": "1GB",
     "max_parallel_maintenance_workers": "1",
 }
-# As on Supabase, but for two things. autovacuum: it would hit one peer and spare the other. full_page_writes: with users at
-# random, the first touch of each page after a checkpoint would cost every peer the same 8 kB and hide what we compare.
+# As on Supabase, but for two things. autovacuum would hit one peer and spare the other. full_page_writes: with users at
+# random, the first touch of each page after a checkpoint costs every peer the same 8 kB, which hides what differs.
 _MEASURING = {"wal_level": "logical", "full_page_writes": "off", "maintenance_work_mem": "256MB"}
 
 
