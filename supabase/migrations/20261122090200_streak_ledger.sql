@@ -217,6 +217,12 @@ begin
   end if;
   new.version := old.version + 1;
   new.updated_at := greatest(new.updated_at, private.now());
+  begin
+    -- the statement has locked the row before the user's key, which everybody else locks first: waiting could deadlock
+    perform from auth.users u where u.id = new.user_id for key share nowait;
+  exception when lock_not_available then
+    perform private.raise_streak_error('CONCURRENT_MODIFICATION');
+  end;
   insert into public.streak_history (
     user_id, old_current_streak, new_current_streak, old_longest_streak, new_longest_streak, activity_date,
     last_active_date, change_type, timezone, version_before, version_after, version, new_last_active_date, expires_at, reason

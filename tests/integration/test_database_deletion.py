@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.crowd import Crowd, Outcome, assert_sound, call, crowd, update
-from tests.support.migrated import module_database
+from tests.support.migrated import module_database, until_waiting
 
 __all__ = ["module_database"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -147,4 +147,35 @@ async def test_call_does_not_wait_for_a_deletion(people: Crowd, name: str) -> No
     async with asyncio.timeout(20):
         await caller.fetch(work(name, user_id, [other]))
     await deletion.commit()
+    await assert_nothing_left(people, [user_id])
+
+
+async def test_deletion_against_a_change_by_hand(people: Crowd) -> None:
+    """A row changed by hand while its user is being deleted: the change is told to come again, the deletion goes on."""
+    (user_id,) = await begin(people, 1)
+    changer, deleter, observer = people.members[:3]
+    # holds the change between the row's lock and the trigger that writes its history
+    await people.conductor.execute("""
+        create function crowd.pause() returns trigger language plpgsql as $$
+        begin
+          perform pg_advisory_xact_lock(4712);
+          return new;
+        end
+        $$;
+        create trigger a_pause before update on public.user_streaks for each row execute function crowd.pause();
+        select pg_advisory_lock(4712);
+    """)
+    try:
+        change = "update public.user_streaks set longest_streak = 10 where user_id = $1"
+        changing = asyncio.create_task(changer.execute(change, user_id))
+        await until_waiting(observer, 1)
+        deleting = asyncio.create_task(deleter.execute("delete from auth.users where id = $1", user_id))
+        await until_waiting(observer, 2)
+    finally:
+        await people.conductor.execute("select pg_advisory_unlock(4712)")
+        outcomes = await asyncio.gather(changing, deleting, return_exceptions=True)
+        await people.conductor.execute("drop trigger a_pause on public.user_streaks")
+    assert failures([one for one in outcomes if isinstance(one, asyncpg.PostgresError)]) == {
+        ("PT409", "CONCURRENT_MODIFICATION"): 1
+    }
     await assert_nothing_left(people, [user_id])
