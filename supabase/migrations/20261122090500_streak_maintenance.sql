@@ -82,9 +82,9 @@ create or replace function private.rebuild_user_streak(p_user_id uuid) returns p
 language plpgsql security definer set search_path = '' as $$
 declare
   v_started_at constant timestamptz := clock_timestamp();
-  v_row public.user_streaks := private.locked_streak(p_user_id);
   v_answer private.streak_answer;
 begin
+  perform private.locked_streak(p_user_id);
   select null, true, s.current_streak, s.longest_streak, s.last_active_date, s.change_type,
     private.streak_message(s.change_type, s.current_streak), s.stored_timezone, s.version, s.expires_at, false
   into v_answer

@@ -10,10 +10,12 @@ from uuid import UUID
 
 import asyncpg
 
+from tests.support.checked_server import checked_server
 from tests.support.database import database_name, execute
+from tests.support.migrated import migrated_scripts
 from tests.support.supabase_cli import pushed_database, supabase
 
-__all__ = ["pushed_database"]
+__all__ = ["checked_server", "pushed_database"]
 
 # One query for each index, named by the migration that makes it. The rest are keys, used by every activity.
 USES = [
@@ -78,3 +80,17 @@ def test_advisors_would_speak_up(pushed_database: str, tmp_path: Path) -> None:
         "unused_index",
         "unindexed_foreign_keys",
     }
+
+
+def test_functions_have_no_loose_ends(checked_server: str, tmp_path: Path) -> None:
+    """`supabase db lint` finds no wrong name, type or unused variable in a function, and would report one.
+
+    It needs plpgsql_check, so it runs on another server than the rest.
+    """
+    asyncio.run(execute(checked_server, *migrated_scripts()))
+    lint = ("db", "lint", "--schema", "public,private", "--level", "warning", "--fail-on", "warning", "--db-url")
+    done = supabase(*lint, url=checked_server, home=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+    wrong = "create function public.wrong() returns void language plpgsql as 'begin perform missing(); end'"
+    asyncio.run(execute(checked_server, wrong))
+    assert "public.wrong" in supabase(*lint, url=checked_server, home=tmp_path).stdout
