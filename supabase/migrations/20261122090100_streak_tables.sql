@@ -163,15 +163,24 @@ comment on column public.user_profiles.timezone is 'IANA zone for users whose ac
 comment on column public.user_profiles.leaderboard_opt_out is 'True keeps the user out of get_streak_leaderboard.';
 
 do $$
+declare
+  -- an existing table may be keyed by user_id or, as Supabase's examples have it, by id: named once, here
+  v_key constant name := (
+    select a.attname from pg_catalog.pg_attribute a
+    where a.attrelid = 'public.user_profiles'::regclass and a.attname in ('user_id', 'id')
+      and a.atttypid = 'uuid'::regtype and not a.attisdropped
+    order by a.attname = 'user_id' desc limit 1
+  );
 begin
-  -- an existing table may be keyed by user_id or, as Supabase's examples have it, by id: name it once, here
   execute format(
     'create or replace view private.profiles with (security_invoker = true) as
        select p.%I as user_id, p.timezone::text as timezone, p.leaderboard_opt_out from public.user_profiles p',
-    (select a.attname from pg_catalog.pg_attribute a
-     where a.attrelid = 'public.user_profiles'::regclass and a.attname in ('user_id', 'id')
-       and a.atttypid = 'uuid'::regtype and not a.attisdropped
-     order by a.attname = 'user_id' desc limit 1)
+    v_key
+  );
+  -- get_streak_leaderboard: who is out, without a look into every profile
+  execute format(
+    'create index if not exists user_profiles_leaderboard_opt_out_idx on public.user_profiles (%I) where leaderboard_opt_out',
+    v_key
   );
   if obj_description('public.user_profiles'::regclass) is null then
     comment on table public.user_profiles is 'What a user''s streak needs to know of the user.';

@@ -20,10 +20,10 @@ begin
   where g.next_day - g.day between 2 and 4 -- no two zones are more than 26 hours apart, and none skipped two days
     and g.next_activity_at < case when g.day = s.last_active_date and s.expires_at > '-infinity' then s.expires_at
       else private.streak_expires_at(g.day, g.timezone) end
-    and (p_days is null or exists (
-      select from unnest(p_user_ids, p_days) e (user_id, day)
-      where e.user_id = g.user_id and e.day in (g.day, g.next_day)
-    ))
+    -- two hashed look-ups: one exists() over both days would scan all the pairs for every gap
+    and (p_days is null
+      or (g.user_id, g.day) in (select e.user_id, e.day from unnest(p_user_ids, p_days) e (user_id, day))
+      or (g.user_id, g.next_day) in (select e.user_id, e.day from unnest(p_user_ids, p_days) e (user_id, day)))
   on conflict (user_id, day) do nothing;
 end
 $$;

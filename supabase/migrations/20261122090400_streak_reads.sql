@@ -9,25 +9,21 @@ returns table (
 )
 language plpgsql stable set search_path = '' rows 1 as $$
 #variable_conflict use_column
-declare
-  v_now constant timestamptz := private.now();
-  v_row public.user_streaks;
-  v_today date;
 begin
-  if p_user_id is null then
+  return query
+  select case when n.now < s.expires_at then s.run_length else 0 end, s.longest_streak, s.last_active_date,
+    s.timezone::text, s.last_active_date >= t.today, greatest(t.today - s.last_active_date, 0), s.expires_at, s.version
+  from (select private.now() as now offset 0) n
+  join public.user_streaks s on s.user_id = p_user_id
+  cross join lateral (select private.local_day(n.now, s.timezone) as today offset 0) t;
+  if found then
+    return;
+  elsif p_user_id is null then
     perform private.raise_streak_error('USER_ID_REQUIRED');
   end if;
-  select s.* into v_row from public.user_streaks s where s.user_id = p_user_id;
-  if v_row.user_id is null then
-    -- what a first activity without a zone would use, if the caller may know this user's profile
-    return query select 0, 0, null::date, private.own_default_timezone(p_user_id), false, null::integer,
-      null::timestamptz, 0;
-    return;
-  end if;
-  v_today := private.local_day(v_now, v_row.timezone);
-  return query select case when v_now < v_row.expires_at then v_row.run_length else 0 end, v_row.longest_streak,
-    v_row.last_active_date, v_row.timezone::text, v_row.last_active_date >= v_today,
-    greatest(v_today - v_row.last_active_date, 0), v_row.expires_at, v_row.version;
+  -- what a first activity without a zone would use, if the caller may know this user's profile
+  return query select 0, 0, null::date, private.own_default_timezone(p_user_id), false, null::integer,
+    null::timestamptz, 0;
 end
 $$;
 comment on function public.get_user_streak(uuid) is
