@@ -89,7 +89,11 @@ def history() -> list[tuple[object, ...]]:
         (WENT_WEST, 4, 1, 4, 4, 2, 1, "STREAK_RESET", "America/Los_Angeles", 4, 5, None),
     ]
     return [
-        (user, old, new, old_best, best, TODAY - ago * DAY, TODAY - last * DAY, *rest, instant(TODAY - ago * DAY))
+        (
+            *(user, old, new, old_best, best, TODAY - ago * DAY, TODAY - last * DAY, *rest),
+            # this user's was restored from an archive, today
+            instant(TODAY if user == ARCHIVED else TODAY - ago * DAY),
+        )
         for user, old, new, old_best, best, ago, last, *rest in rows
     ]
 
