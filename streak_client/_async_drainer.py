@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from uuid import UUID
 
 from streak_client._async_driver import AsyncDriver
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, CONGESTION, logger, pause_after, send_entries
+from streak_client._drain import CHUNK, CONGESTION, logger, note_unsent, pause_after, send_entries, wait_for_holders
 from streak_client._outbox import Outbox
-from streak_client.errors import StreakError
+from streak_client.errors import InvalidInputError, StreakError
+from streak_client.models import ProblemSolved, StreakUpdate
+
+Count = Callable[[Prepared], Awaitable[StreakUpdate]]
 
 
 class AsyncDrainer:
@@ -37,23 +40,42 @@ class AsyncDrainer:
         self._forget = forget
         self._task: asyncio.Task[None] | None = None
 
-    async def keep(self, prepared: Prepared, error: StreakError) -> bool:
-        """Put an activity into the outbox.
+    async def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
+        """Count an activity that is on the disk before it leaves.
 
         Args:
             prepared: The activity.
-            error: Why it could not be sent.
+            count: Makes the attempts.
 
         Returns:
-            Whether it is safe now.
+            The answer, or that the activity waits, and why.
+
+        Raises:
+            InvalidInputError: The activity is refused, and kept nowhere.
         """
-        kept = await asyncio.to_thread(self._outbox.put, prepared, error, self._clock())
+        held = await asyncio.to_thread(self._outbox.hold, prepared, self._clock())
+        try:
+            result = await count(prepared)
+        except InvalidInputError:
+            await asyncio.to_thread(self._outbox.remove, held)
+            raise
+        except StreakError as error:
+            queued = await asyncio.to_thread(self._outbox.keep, held, prepared, error, self._clock())
+            note_unsent(error, queued=queued)
+            answer = ProblemSolved(None, queued, error)
+        except BaseException:
+            # The caller has been stopped, but the activity has happened.
+            self._outbox.release(held, None)
+            raise
+        else:
+            await asyncio.to_thread(self._outbox.remove, held)
+            answer = ProblemSolved(result, queued=False)
         self.start()
-        return kept
+        return answer
 
     def start(self) -> None:
         """Drain in the background, unless that goes on already or there is nothing to send."""
-        if (self._task is None or self._task.done()) and self._outbox.depth():
+        if (self._task is None or self._task.done()) and self._outbox.due_in() is not None:
             self._task = asyncio.create_task(self._work())
 
     async def drain(self) -> int:
@@ -89,7 +111,10 @@ class AsyncDrainer:
     async def _work(self) -> None:
         failures = 0
         try:
-            while self._outbox.depth():
+            while (due_in := self._outbox.due_in()) is not None:
+                if due_in:
+                    await asyncio.sleep(wait_for_holders(due_in))
+                    continue
                 failures = 0 if await self._portion() else failures + 1
                 if failures:
                     await asyncio.sleep(pause_after(failures))

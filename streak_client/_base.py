@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,8 +18,6 @@ from streak_client._guard import RateLimit
 from streak_client._steps import Select
 from streak_client.errors import ConfigurationError, InvalidInputError, StreakError
 from streak_client.settings import Settings
-
-logger = logging.getLogger("streak_client")
 
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_TIMEOUT = 10.0
@@ -111,19 +108,6 @@ class ClientBase:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(f"{type(self).__name__} holds connections and a key, and cannot be pickled")
-
-
-def note_unsent(error: StreakError, *, queued: bool) -> None:
-    """Log an activity that could not be sent.
-
-    Args:
-        error: Why.
-        queued: Whether it is safe in the outbox.
-    """
-    if queued:
-        logger.warning("an activity waits in the outbox (%s)", error.code)
-    else:
-        logger.error("an activity was LOST (%s): there is no outbox, or it is full", error.code)
 
 
 def closed_error() -> StreakError:

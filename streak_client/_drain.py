@@ -39,6 +39,31 @@ def pause_after(failures: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
+def wait_for_holders(due_in: float) -> float:
+    """Say how long to wait while others hold all that there is: not so long that what comes meanwhile lies about.
+
+    Args:
+        due_in: Seconds until the first of them has held its entry for too long.
+
+    Returns:
+        Seconds.
+    """
+    return min(due_in, FIRST_PAUSE)
+
+
+def note_unsent(error: StreakError, *, queued: bool) -> None:
+    """Log an activity that could not be sent.
+
+    Args:
+        error: Why.
+        queued: Whether it is safe in the outbox.
+    """
+    if queued:
+        logger.warning("an activity waits in the outbox (%s)", error.code)
+    else:
+        logger.error("an activity was LOST (%s): there is no outbox, or it is full", error.code)
+
+
 def send_entries(entries: Sequence[OutboxEntry], now: datetime) -> Flow[Outcomes]:
     """Send entries of the outbox; what fails is an outcome, too."""
     recent = [entry for entry in entries if entry.activity_at >= now - IMPORT_AGE]

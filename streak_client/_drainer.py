@@ -8,10 +8,13 @@ from datetime import datetime
 from uuid import UUID
 
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, CONGESTION, logger, pause_after, send_entries
+from streak_client._drain import CHUNK, CONGESTION, logger, note_unsent, pause_after, send_entries, wait_for_holders
 from streak_client._driver import Driver
 from streak_client._outbox import Outbox
-from streak_client.errors import StreakError
+from streak_client.errors import InvalidInputError, StreakError
+from streak_client.models import ProblemSolved, StreakUpdate
+
+Count = Callable[[Prepared], StreakUpdate]
 
 
 class Drainer:
@@ -39,24 +42,43 @@ class Drainer:
         self._starting = threading.Lock()
         self._stopped = threading.Event()
 
-    def keep(self, prepared: Prepared, error: StreakError) -> bool:
-        """Put an activity into the outbox.
+    def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
+        """Count an activity that is on the disk before it leaves.
 
         Args:
             prepared: The activity.
-            error: Why it could not be sent.
+            count: Makes the attempts.
 
         Returns:
-            Whether it is safe now.
+            The answer, or that the activity waits, and why.
+
+        Raises:
+            InvalidInputError: The activity is refused, and kept nowhere.
         """
-        kept = self._outbox.put(prepared, error, self._clock())
+        held = self._outbox.hold(prepared, self._clock())
+        try:
+            result = count(prepared)
+        except InvalidInputError:
+            self._outbox.remove(held)
+            raise
+        except StreakError as error:
+            queued = self._outbox.keep(held, prepared, error, self._clock())
+            note_unsent(error, queued=queued)
+            answer = ProblemSolved(None, queued, error)
+        except BaseException:
+            # The caller has been stopped, but the activity has happened.
+            self._outbox.release(held, None)
+            raise
+        else:
+            self._outbox.remove(held)
+            answer = ProblemSolved(result, queued=False)
         self.start()
-        return kept
+        return answer
 
     def start(self) -> None:
         """Drain in the background, unless that goes on already or there is nothing to send."""
         with self._starting:
-            if (self._thread is None or not self._thread.is_alive()) and self._outbox.depth():
+            if (self._thread is None or not self._thread.is_alive()) and self._outbox.due_in() is not None:
                 self._thread = threading.Thread(target=self._work, name="streaks-outbox", daemon=True)
                 self._thread.start()
 
@@ -93,7 +115,10 @@ class Drainer:
     def _work(self) -> None:
         failures = 0
         try:
-            while self._outbox.depth() and not self._stopped.is_set():
+            while not self._stopped.is_set() and (due_in := self._outbox.due_in()) is not None:
+                if due_in:
+                    self._stopped.wait(wait_for_holders(due_in))
+                    continue
                 failures = 0 if self._portion() else failures + 1
                 if failures:
                     self._stopped.wait(pause_after(failures))

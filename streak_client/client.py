@@ -18,11 +18,11 @@ from streak_client._base import (
     ClientBase,
     ClientOptions,
     Clock,
-    note_unsent,
     utc_now,
 )
 from streak_client._batch import Prepared
 from streak_client._cache import Caching
+from streak_client._drain import note_unsent
 from streak_client._drainer import Drainer
 from streak_client._driver import Driver
 from streak_client._gate import Gathering
@@ -59,7 +59,8 @@ class StreakClient(Lookups, ClientBase):
         caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
             what others write may be, for a minute.
         rate_limit: How many single updates of one user are let through; None lets all through.
-        outbox: A file that keeps what `handle_problem_solved` could not send; None keeps nothing.
+        outbox: A file that `handle_problem_solved` writes to before it sends, and that keeps what could not be sent;
+            None keeps nothing.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -162,7 +163,8 @@ class StreakClient(Lookups, ClientBase):
     ) -> ProblemSolved:
         """Count an activity that must not be lost, whatever state the service is in.
 
-        What cannot be counted now is kept in the outbox, and counted later with the same request id and time.
+        It is in the outbox before it is sent, so not even the end of the process loses it. What cannot be counted now
+        is counted later with the same request id and time.
 
         Args:
             user_id: Who acted.
@@ -177,17 +179,15 @@ class StreakClient(Lookups, ClientBase):
             InvalidInputError: An argument is wrong, which waiting would not mend. No fault of the service raises.
         """
         prepared = _calls.prepare(Activity(user_id, activity_at, timezone, request_id), self._clock())
+        if self._drainer is not None:
+            return self._drainer.send(prepared, self._count)
         try:
-            result = self._count(prepared)
+            return ProblemSolved(self._count(prepared), queued=False)
         except InvalidInputError:
             raise
         except StreakError as error:
-            queued = self._drainer is not None and self._drainer.keep(prepared, error)
-            note_unsent(error, queued=queued)
-            return ProblemSolved(None, queued, error)
-        if self._drainer is not None:
-            self._drainer.start()
-        return ProblemSolved(result, queued=False)
+            note_unsent(error, queued=False)
+            return ProblemSolved(None, queued=False, error=error)
 
     def drain_outbox(self) -> int:
         """Send what waits in the outbox, in its order, until nothing waits or the service fails.
