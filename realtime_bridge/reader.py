@@ -7,6 +7,7 @@ import httpx
 
 from realtime_bridge.changes import COLUMNS, TABLE, PartialRowError, StreakRow, parse_row
 from realtime_bridge.health import Fault
+from realtime_bridge.proxies import is_loopback
 
 #: Users in one request: 100 ids are under 4 KB of URL.
 PAGE_USERS = 100
@@ -55,7 +56,11 @@ class Reader:
 
     def __init__(self, supabase_url: str, key: str, *, timeout: float) -> None:
         self.http = httpx.AsyncClient(
-            base_url=f"{supabase_url}/rest/v1", headers=key_headers(key), timeout=timeout, follow_redirects=False
+            base_url=f"{supabase_url}/rest/v1",
+            headers=key_headers(key),
+            timeout=timeout,
+            follow_redirects=False,
+            trust_env=not is_loopback(supabase_url),
         )
 
     async def __aenter__(self) -> Self:

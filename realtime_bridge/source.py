@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from realtime_bridge.changes import TABLE
 from realtime_bridge.health import Fault
+from realtime_bridge.proxies import realtime_client
 from realtime_bridge.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Source:
     async def _session(self) -> AsyncGenerator[SourceEvent, None]:
         self._renewal.clear()
         inbox: asyncio.Queue[SourceEvent] = asyncio.Queue()
-        client = AsyncRealtimeClient(self._url, token=self._key, auto_reconnect=False)
+        client = realtime_client(self._url, self._key)
         try:
             channel = self._prepare(client, inbox)
             await self._connect(client)

@@ -11,6 +11,7 @@ from functools import cache
 import httpx
 from supabase.lib.client_options import SyncClientOptions
 
+from streak_client._proxies import is_loopback
 from streak_client._translate import Exchange
 from streak_client.settings import Settings
 from supabase import AsyncClient, AsyncClientOptions, Client
@@ -71,7 +72,11 @@ def open_async(settings: Settings, timeout: float) -> tuple[httpx.AsyncClient, A
         The HTTP client, which the caller closes, and the Supabase client.
     """
     http = httpx.AsyncClient(
-        verify=_tls(), timeout=_timeout(timeout), limits=LIMITS, event_hooks={"response": [_record_async]}
+        verify=_tls(),
+        timeout=_timeout(timeout),
+        limits=LIMITS,
+        trust_env=not is_loopback(settings.url),
+        event_hooks={"response": [_record_async]},
     )
     # Its own retries would wait seconds and know nothing of ours.
     options = AsyncClientOptions(
@@ -90,7 +95,13 @@ def open_sync(settings: Settings, timeout: float) -> tuple[httpx.Client, Client]
     Returns:
         The HTTP client, which the caller closes, and the Supabase client.
     """
-    http = httpx.Client(verify=_tls(), timeout=_timeout(timeout), limits=LIMITS, event_hooks={"response": [_record]})
+    http = httpx.Client(
+        verify=_tls(),
+        timeout=_timeout(timeout),
+        limits=LIMITS,
+        trust_env=not is_loopback(settings.url),
+        event_hooks={"response": [_record]},
+    )
     options = SyncClientOptions(
         httpx_client=http, auto_refresh_token=False, persist_session=False, postgrest_client_retry=False
     )

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from httpx_sse import SSEError, aconnect_sse
 
+from streak_client._proxies import is_loopback
 from streak_client.cli._common import WRONG_INPUT, CommandError
 
 # The bridge says something every 15 seconds at the latest.
@@ -41,7 +42,8 @@ async def bridge_events(
         CommandError: The bridge refuses the key or a parameter.
     """
     last_id, failures = "", 0
-    async with httpx.AsyncClient(timeout=httpx.Timeout(10.0, read=SILENCE)) as http:
+    timeout, trust_env = httpx.Timeout(10.0, read=SILENCE), not is_loopback(bridge_url)
+    async with httpx.AsyncClient(timeout=timeout, trust_env=trust_env) as http:
         while True:
             headers = {"Authorization": f"Bearer {key}", **({"Last-Event-ID": last_id} if last_id else {})}
             try:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from realtime_bridge.auth import Authenticator
 from realtime_bridge.settings import BridgeSettings
 from streak_client._guard import RateLimit
+from streak_client._proxies import is_loopback
 from streak_client.async_client import AsyncStreakClient
 from streak_client.rest.app import create_app
 from streak_client.settings import Settings
@@ -47,7 +48,7 @@ async def rest_app(
         supabase_jwt_secret=SecretStr(jwt_secret) if jwt_secret else None,
     )
     async with (
-        httpx.AsyncClient(timeout=AUTH_TIMEOUT) as http,
+        httpx.AsyncClient(timeout=AUTH_TIMEOUT, trust_env=not is_loopback(settings.url)) as http,
         AsyncStreakClient(settings.url, settings.secret_key, rate_limit=rate_limit or RateLimit()) as client,
     ):
         yield create_app(client, Authenticator(project, http), self_update=self_update)
