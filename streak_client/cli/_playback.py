@@ -61,8 +61,8 @@ async def play(
         if old:
             bar = bars.add_task("Importing history", total=len(old), note="")
             summary = await client.import_activity(old, progress=lambda done, _: bars.update(bar, completed=done))
-            played.imported = summary.events
             played.refused = dict(summary.refused)
+            played.imported = sum(UUID(str(activity.user_id)) not in played.refused for activity in old)
         if recent:
             bar = bars.add_task("Playing recent days live", total=len(recent), note="")
 

@@ -14,6 +14,7 @@ from streak_client.cli._activity_file import read_activity, split_by_age
 from streak_client.cli._common import WRONG_INPUT, CommandError, messages, output
 from streak_client.cli._playback import Played, play
 from streak_client.cli._users import create_users
+from streak_client.errors import UserNotFoundError
 from streak_client.models import Activity
 from streak_client.settings import environment
 
@@ -74,4 +75,8 @@ def check_speed(speed: float) -> None:
 def _refusals(played: Played) -> str:
     lines = [f"{len(played.refused)} people's activities were refused; all others are counted."]
     lines += [f"  {user_id}: {error.message} [{error.code}]" for user_id, error in list(played.refused.items())[:SHOWN]]
-    return "\n".join([*lines, "  ..."] if len(played.refused) > SHOWN else lines)
+    if len(played.refused) > SHOWN:
+        lines.append("  ...")
+    if any(isinstance(error, UserNotFoundError) for error in played.refused.values()):
+        lines.append("Unknown users can be made first: --create-users, with DATABASE_URL in the environment or .env.")
+    return "\n".join(lines)

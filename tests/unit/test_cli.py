@@ -231,6 +231,24 @@ def test_a_replay_counts_the_others_when_a_user_is_unknown(tmp_path: Path) -> No
 
 
 @respx.mock
+def test_a_replay_imports_nothing_for_a_refused_user_and_says_what_to_do(tmp_path: Path) -> None:
+    """Old activities of unknown users do not count as imported, and the remedy is named."""
+    row = {"current_streak": 0, "longest_streak": 1, "last_active_date": "2020-01-01"}
+    rows = [
+        {**row, "user_id": str(USER), "error": None, "days_added": 1},
+        {**row, "user_id": str(OTHER), "error": "USER_NOT_FOUND", "days_added": None},
+    ]
+    respx.post(f"{URL}/rest/v1/rpc/import_user_activity").respond(json=rows)
+    users = [str(USER), str(OTHER).upper(), str(OTHER)]
+    path = activity_file(tmp_path, *(f"{user},2020-01-01T00:00:00Z,UTC" for user in users))
+    result = run("replay", str(path))
+    assert result.exit_code == 2
+    assert "3 activities of 2 people: 1 imported, 0 played live." in result.stdout
+    assert "--create-users" in result.stderr
+    assert "DATABASE_URL" in result.stderr
+
+
+@respx.mock
 def test_a_replay_stops_when_the_service_fails(tmp_path: Path) -> None:
     """A fault of the service ends the replay with status 1 instead of failing every further activity."""
     route = respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").respond(
