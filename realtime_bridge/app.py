@@ -14,12 +14,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import Lifespan
 
 from realtime_bridge.access import BadRequest, Limits, identify, refusal, users_of
 from realtime_bridge.auth import AccessError, Authenticator
-from realtime_bridge.bridge import Bridge, user_key
+from realtime_bridge.bridge import Bridge
 from realtime_bridge.changes import StreakRow
 from realtime_bridge.health import BridgeState
+from realtime_bridge.iteration import user_key
 from realtime_bridge.messages import streak_of
 from realtime_bridge.reader import PAGE_USERS, ReadError
 from realtime_bridge.settings import BridgeSettings
@@ -115,7 +117,7 @@ def create_app(bridge: Bridge, *, abort: Abort | None = None) -> Starlette:
     Returns:
         The ASGI application.
     """
-    app = Starlette(exception_handlers={AccessError: _refuse, BadRequest: _refuse})
+    app = _application(bridge.settings)
     _mount(app, bridge, abort)
     return app
 
@@ -136,7 +138,17 @@ def create_app_from_env() -> Starlette:
             _mount(app, bridge, None)
             yield
 
-    return Starlette(lifespan=lifespan, exception_handlers={AccessError: _refuse, BadRequest: _refuse})
+    return _application(settings, lifespan)
+
+
+def _application(settings: BridgeSettings, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    # Starlette builds its stack of middleware at the first event, which is that of the lifespan: routes may come
+    # later, middleware may not.
+    return Starlette(
+        lifespan=lifespan,
+        middleware=_middleware(settings),
+        exception_handlers={AccessError: _refuse, BadRequest: _refuse},
+    )
 
 
 def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
@@ -155,17 +167,18 @@ def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
             Route("/metrics", surfaces.metrics),
         ]
     )
-    if settings.allowed_origins:
-        app.user_middleware.append(_cors(settings))
 
 
-def _cors(settings: BridgeSettings) -> Middleware:
-    return Middleware(
+def _middleware(settings: BridgeSettings) -> list[Middleware]:
+    if not settings.allowed_origins:
+        return []
+    cors = Middleware(
         CORSMiddleware,
         allow_origins=list(settings.allowed_origins),
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "apikey", "Last-Event-ID"],
     )
+    return [cors]
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

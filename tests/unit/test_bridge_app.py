@@ -1,0 +1,67 @@
+"""The bridge's ASGI application, however it is built."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.types import Message
+
+from realtime_bridge import Bridge, BridgeSettings
+from realtime_bridge.app import create_app, create_app_from_env
+
+ORIGIN = "https://app.example"
+# Nothing listens there: the surfaces answer all the same.
+SUPABASE_URL = "http://127.0.0.1:9"
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Start and stop an application as a server does: by events through its whole stack."""
+    events, answers = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    serving = asyncio.create_task(app({"type": "lifespan"}, events.get, answers.put))
+    await events.put({"type": "lifespan.startup"})
+    assert await answers.get() == {"type": "lifespan.startup.complete"}
+    yield
+    await events.put({"type": "lifespan.shutdown"})
+    await serving
+
+
+@contextlib.asynccontextmanager
+async def _from_env(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Starlette]:
+    monkeypatch.setenv("SUPABASE_URL", SUPABASE_URL)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_unit")
+    monkeypatch.setenv("BRIDGE_ALLOWED_ORIGINS", ORIGIN)
+    app = create_app_from_env()
+    async with _lifespan(app):
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def _around_a_bridge(_: pytest.MonkeyPatch) -> AsyncIterator[Starlette]:
+    settings = BridgeSettings(
+        supabase_url=SUPABASE_URL, supabase_secret_key=SecretStr("sb_secret_unit"), allowed_origins=(ORIGIN,)
+    )
+    async with Bridge(settings) as bridge:
+        yield create_app(bridge)
+
+
+@pytest.mark.parametrize("build", [_from_env, _around_a_bridge])
+async def test_an_allowed_origin_may_read_and_others_may_not(
+    build: Callable[[pytest.MonkeyPatch], contextlib.AbstractAsyncContextManager[Starlette]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each builder's app answers an allowed origin with its CORS header, and a stranger without."""
+    async with (
+        build(monkeypatch) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge") as http,
+    ):
+        for origin, expected in ((ORIGIN, ORIGIN), ("https://stranger.example", None)):
+            answer = await http.get("/healthz", headers={"Origin": origin})
+            assert answer.status_code == 200
+            assert answer.headers.get("access-control-allow-origin") == expected
