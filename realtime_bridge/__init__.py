@@ -18,6 +18,7 @@ As a process of its own: ``python -m realtime_bridge`` (settings from the enviro
 
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.health import BridgeState, Health
+from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import ListenerClosed
 from realtime_bridge.messages import EventName, Message, MessageType, Streak
 from realtime_bridge.server import ServedBridge, serve
@@ -29,6 +30,7 @@ __all__ = [
     "BridgeState",
     "EventName",
     "Health",
+    "Listener",
     "ListenerClosed",
     "Message",
     "MessageType",

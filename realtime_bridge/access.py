@@ -10,7 +10,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
-from realtime_bridge.bridge import Bridge, parse_since, user_key
+from realtime_bridge.bridge import Bridge
+from realtime_bridge.iteration import parse_since, user_key
 
 #: Longer lists belong to an operator's listener of everybody.
 _MOST_USERS = 1000

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import secrets
 import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 from uuid import UUID
@@ -16,7 +15,8 @@ from realtime_bridge.changes import parse_change
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import BridgeState, Health, HealthBoard
 from realtime_bridge.hub import Hub
-from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed, Subscriber
+from realtime_bridge.iteration import Listener, call_back, parse_since, user_key
+from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed
 from realtime_bridge.messages import Message, MessageType
 from realtime_bridge.metrics import Counters
 from realtime_bridge.reader import Reader
@@ -33,76 +33,6 @@ _LONGEST_WINDOW = 3600.0
 def wall_and_monotonic() -> Moment:
     """The machine's clocks."""
     return Moment(time.monotonic(), time.time())
-
-
-class Listener:
-    """What `Bridge.listen` returns: an asynchronous iterator over messages, and a context manager that ends it.
-
-    Iteration ends when the bridge stops, and raises `ListenerClosed` when the bridge ended this listener.
-    """
-
-    def __init__(self, hub: Hub, sub: Subscriber, wakeup: asyncio.Event, now: Callable[[], Moment]) -> None:
-        self._hub = hub
-        self._sub = sub
-        self._wakeup = wakeup
-        self._now = now
-        self._pending: list[Message] = []
-        # An iterator that is dropped in the middle of a loop must not stay registered.
-        self._finalizer = weakref.finalize(self, hub.remove, sub)
-
-    @property
-    def closed(self) -> ListenerClosed | None:
-        """Why the bridge ended this listener, or None."""
-        return self._sub.closed
-
-    def take(self, limit: int) -> list[Message]:
-        """Take what is there, without waiting: at most about `limit` messages, oldest first."""
-        return self._hub.take(self._sub, limit, self._now())
-
-    def wake(self) -> None:
-        """Let `wait` return."""
-        self._wakeup.set()
-
-    def close(self, code: int, reason: str) -> None:
-        """End this listener as the bridge would, with a code and a reason."""
-        self._hub.close(self._sub, code, reason)
-
-    def when_closed(self, callback: Callable[[], None]) -> None:
-        """Call a function when the bridge ends this listener. It must not block or raise."""
-        self._sub.ended = callback
-
-    async def wait(self) -> None:
-        """Return when `take` may have something, or the listener was closed."""
-        if not self._sub.unread and self._sub.closed is None:
-            await self._wakeup.wait()
-        self._wakeup.clear()
-
-    async def aclose(self) -> None:
-        """End the listener. Idempotent."""
-        self._finalizer()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        while not self._pending:
-            if not self._finalizer.alive:
-                raise StopAsyncIteration
-            self._pending = self.take(1)
-            if self._pending:
-                break
-            if self._sub.closed is not None:
-                if self._sub.closed.code == CLOSE_RESTART:
-                    raise StopAsyncIteration
-                raise self._sub.closed
-            await self.wait()
-        return self._pending.pop(0)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
 
 class Bridge:
@@ -280,7 +210,7 @@ class Bridge:
             **wishes: The arguments of `listen`.
         """
         async with self.listen(**wishes) as listener:
-            task = asyncio.create_task(_call_back(listener, callback))
+            task = asyncio.create_task(call_back(listener, callback))
             try:
                 yield
             finally:
@@ -352,42 +282,6 @@ class Bridge:
             self._hub.tick(self._now())
         finally:
             self._arm()
-
-
-def user_key(user_id: str | UUID) -> str:
-    """A user's id in the form that the database uses.
-
-    Raises:
-        ValueError: It is no UUID.
-    """
-    try:
-        return str(user_id if isinstance(user_id, UUID) else UUID(user_id))
-    except (ValueError, AttributeError, TypeError):
-        raise ValueError("user_id must be a UUID") from None
-
-
-def parse_since(since: str | None) -> tuple[str, int] | None:
-    """Parse ``<epoch>:<seq>``.
-
-    Raises:
-        ValueError: It has another form.
-    """
-    if since is None:
-        return None
-    epoch, _, seq = since.rpartition(":")
-    if not epoch or not seq.isascii() or not seq.isdigit():
-        raise ValueError("since must be <epoch>:<seq>, the id of a message")
-    return epoch, int(seq)
-
-
-async def _call_back(listener: Listener, callback: Callable[[Message], Awaitable[None] | None]) -> None:
-    async for message in listener:
-        try:
-            result = callback(message)
-            if result is not None:
-                await result
-        except Exception:
-            log.exception("a listener's callback failed")
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

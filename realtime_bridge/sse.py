@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
 from realtime_bridge.auth import AccessError, Authenticator, Principal
-from realtime_bridge.bridge import Bridge, Listener
+from realtime_bridge.bridge import Bridge
+from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import CLOSE_EXPIRED, ListenerClosed
 from realtime_bridge.messages import Message, MessageType
 

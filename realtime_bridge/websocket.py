@@ -9,7 +9,8 @@ from starlette.websockets import WebSocket
 
 from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
 from realtime_bridge.auth import AccessError, Authenticator, Principal
-from realtime_bridge.bridge import Bridge, Listener
+from realtime_bridge.bridge import Bridge
+from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import CLOSE_BAD_REQUEST, CLOSE_EXPIRED, ListenerClosed
 from realtime_bridge.sse import Abort, break_when_closed
 
