@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 
 from local_supabase.accounts import service_account
+from local_supabase.cache import in_use, shrink
 from local_supabase.errors import LocalSupabaseError
 from local_supabase.folders import PACKAGE, cache_dir, new_staging
 from local_supabase.locks import exclusive
@@ -88,11 +89,13 @@ async def _provision(postgres: Postgres) -> None:
 
 async def _copy_template(postgres: Postgres, target: Path, say: Callable[[str], None]) -> None:
     template = cache_dir() / f"cluster-{recipe(postgres.tools)}"
-    async with exclusive(template.with_name(f"{template.name}.lock")):
-        if not template.is_dir():
-            say("Creating the first database (initdb, roles, schema auth; later ones are copies)")
-            await _make_template(postgres, template)
-    await asyncio.to_thread(shutil.copytree, template, target, symlinks=True)
+    async with in_use(template):
+        async with exclusive(template.with_name(f"{template.name}.lock")):
+            if not template.is_dir():
+                say("Creating the first database (initdb, roles, schema auth; later ones are copies)")
+                await _make_template(postgres, template)
+        await asyncio.to_thread(shutil.copytree, template, target, symlinks=True)
+    await shrink(template.parent, ("cluster-",), {template})
     await asyncio.to_thread(service_account().own, target)
 
 

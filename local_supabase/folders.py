@@ -57,7 +57,7 @@ def _candidates() -> list[Path]:
 def _prepare(folder: Path) -> str | None:
     """Creates the folder; says what is wrong with it, if anything is."""
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make(folder, 0o755)
         status = folder.lstat()
         # Programs are run from here: nobody else may be able to put one there, not even through a link.
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -70,6 +70,15 @@ def _prepare(folder: Path) -> str | None:
     except (OSError, LocalSupabaseError) as error:
         return str(error)
     return None
+
+
+def _make(folder: Path, mode: int) -> None:
+    """Creates the folder and those above it; for root with `mode` whatever the umask, which may shut others out."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    if service_account().drop:
+        for place in missing:
+            place.chmod(mode)
 
 
 def new_staging(target: Path) -> Path:
@@ -129,7 +138,7 @@ def _make_home(data_dir: Path) -> Path:
     home = data_dir.absolute()
     service_account().require_passage(home)
     try:
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make(home, 0o711)
     except OSError as error:
         raise LocalSupabaseError(f"the data folder {home} cannot be used: {error}") from error
     service_account().require_passage(home / "postgres")

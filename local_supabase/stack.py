@@ -15,7 +15,7 @@ from local_supabase.errors import LocalSupabaseError, PartFailedError
 from local_supabase.faults import fault_socket
 from local_supabase.folders import bundled_project, data_home, new_run_dir
 from local_supabase.keys import Keys, kept_keys
-from local_supabase.node import install
+from local_supabase.node import install, kept
 from local_supabase.postgres import Postgres
 from local_supabase.processes import Child, Guard
 from local_supabase.realtime import RealtimeServer
@@ -140,6 +140,7 @@ class LocalSupabase:
         guard.remove(run_dir)
         self._exits.callback(shutil.rmtree, run_dir, ignore_errors=True)
         tools = await install(self._say)
+        await self._exits.enter_async_context(kept(tools))
         home = await self._exits.enter_async_context(data_home(self._config.data_dir, run_dir))
         keys = kept_keys(home / "keys.json")
         postgres = Postgres(

@@ -20,7 +20,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from local_supabase.accounts import service_account
+from local_supabase.accounts import Account, service_account
 from local_supabase.folders import cache_dir
 from local_supabase.stack import StackInfo
 from tests.support.processes import alive, descendants, one, owner, until
@@ -75,12 +75,14 @@ async def new_user(info: StackInfo) -> UUID:
         return await insert_user(database)
 
 
-def give_packages(cache: Path) -> None:
+def give_packages(cache: Path, account: Account) -> None:
     """Put what this account has installed into another's cache, to spare a second download."""
     cache.mkdir(parents=True)
+    ours = shutil.ignore_patterns("gateway-*")
     for packages in cache_dir().glob("packages-*"):
         if packages.is_dir():
-            shutil.copytree(packages, cache / packages.name, symlinks=True, copy_function=os.link)
+            shutil.copytree(packages, cache / packages.name, symlinks=True, copy_function=os.link, ignore=ours)
+            os.chown(cache / packages.name, account.uid, account.gid)
 
 
 def python_for(options: dict[str, Any]) -> str:
@@ -254,7 +256,7 @@ def test_ordinary_user(tmp_path: Path, open_folder: Path) -> None:
     """An ordinary user with a home that nobody else can read starts a stack too, below that home."""
     account = pwd.getpwnam("nobody")
     home = open_folder / "home"
-    give_packages(home / ".cache/local-supabase")
+    give_packages(home / ".cache/local-supabase", service_account())
     for folder in (home, home / ".cache", home / ".cache/local-supabase"):
         os.chown(folder, account.pw_uid, account.pw_gid)
         folder.chmod(0o700)
