@@ -8,74 +8,23 @@ Example::
         print(streaks.update_user_streak(user_id, "Europe/Paris").current_streak)
 """
 
-from streak_client._cache import CacheInfo, Caching
-from streak_client._gate import Gathering
-from streak_client._guard import RateLimit
-from streak_client._outbox import Outbox, OutboxEntry
-from streak_client.async_client import AsyncStreakClient
-from streak_client.client import StreakClient
-from streak_client.errors import (
-    ConcurrentModificationError,
-    ConfigurationError,
-    ConnectionFailedError,
-    DatabaseError,
-    ErrorCode,
-    InvalidInputError,
-    InvalidResponseError,
-    PermissionDeniedError,
-    RateLimitedError,
-    RequestTimeoutError,
-    StreakError,
-    UserNotFoundError,
-)
-from streak_client.models import (
-    Activity,
-    ActivityOutcome,
-    CalendarDay,
-    ChangeType,
-    DayKind,
-    HistoryEntry,
-    ImportSummary,
-    LeaderboardEntry,
-    LeaderboardOrder,
-    ProblemSolved,
-    StreakUpdate,
-    UserStreak,
-)
-from streak_client.settings import Settings
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Activity",
-    "ActivityOutcome",
-    "AsyncStreakClient",
-    "CacheInfo",
-    "Caching",
-    "CalendarDay",
-    "ChangeType",
-    "ConcurrentModificationError",
-    "ConfigurationError",
-    "ConnectionFailedError",
-    "DatabaseError",
-    "DayKind",
-    "ErrorCode",
-    "Gathering",
-    "HistoryEntry",
-    "ImportSummary",
-    "InvalidInputError",
-    "InvalidResponseError",
-    "LeaderboardEntry",
-    "LeaderboardOrder",
-    "Outbox",
-    "OutboxEntry",
-    "PermissionDeniedError",
-    "ProblemSolved",
-    "RateLimit",
-    "RateLimitedError",
-    "RequestTimeoutError",
-    "Settings",
-    "StreakClient",
-    "StreakError",
-    "StreakUpdate",
-    "UserNotFoundError",
-    "UserStreak",
-]
+if TYPE_CHECKING:
+    from streak_client._public import *  # noqa: F403 - the list is kept there
+else:
+    # supabase-py takes a second or more to import. The command must be up before that, to heed Ctrl-C.
+    def __getattr__(name: str) -> Any:
+        if name != "__all__" and name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from streak_client import _public  # noqa: PLC0415
+
+        found = getattr(_public, name, None)
+        # Loading the names has made the modules attributes of this package.
+        found = globals().get(name) if found is None else found
+        if found is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

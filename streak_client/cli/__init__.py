@@ -7,17 +7,39 @@ from __future__ import annotations
 
 import click
 
-from streak_client.cli._common import CleanGroup
-from streak_client.cli.reads import calendar, history, leaderboard
-from streak_client.cli.replay import replay
-from streak_client.cli.serve import serve
-from streak_client.cli.show import show
-from streak_client.cli.up import up
-from streak_client.cli.watch import watch
-from streak_client.cli.writes import import_file, outbox, recover, update
+from streak_client.cli._lazy import LazyGroup, Place
+
+PLACES = {
+    "up": Place(
+        "up",
+        "up",
+        "Start a local Supabase, the bridge and the REST API, print READY with URLs and keys, and run until Ctrl-C.",
+    ),
+    "replay": Place(
+        "replay",
+        "replay",
+        "Count the activities of FILE, a CSV file with the columns user_id, occurred_at and timezone.",
+    ),
+    "watch": Place("watch", "watch", "Show live changes of the streaks of USERs, or of everybody, until Ctrl-C."),
+    "show": Place("show", "show", "Show the streak of USER (a user id) as it counts at this moment."),
+    "update": Place("writes", "update", "Count an activity of USER."),
+    "leaderboard": Place("reads", "leaderboard", "Show the best streaks."),
+    "history": Place(
+        "reads", "history", "Show why the streak of USER is what it is: its latest changes, newest first."
+    ),
+    "calendar": Place("reads", "calendar", "Show the days that count for USER: a year as a heat map."),
+    "import": Place(
+        "writes",
+        "import_file",
+        "Enter the activities of FILE, of any age, in bulk; importing it again changes nothing.",
+    ),
+    "recover": Place("writes", "recover", "Enter missed days of USER as repaired, so that the streak goes on."),
+    "outbox": Place("writes", "outbox", "Look into FILE, the outbox of a client, and send what waits there."),
+    "serve": Place("serve", "serve", "Serve the REST API until Ctrl-C; /docs shows it, /openapi.json describes it."),
+}
 
 
-@click.group(cls=CleanGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, places=PLACES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="supabase-streaks")
 def main() -> None:
     """Daily streaks on Supabase: counted once, right in every time zone, live on every dashboard.
@@ -25,8 +47,5 @@ def main() -> None:
     SUPABASE_URL and SUPABASE_SECRET_KEY are read from the environment or a .env file.
     """
 
-
-for command in (up, replay, watch, show, update, leaderboard, history, calendar, import_file, recover, outbox, serve):
-    main.add_command(command)
 
 __all__ = ["main"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streak_client.errors import ConfigurationError, InvalidInputError, StreakError
+
+if TYPE_CHECKING:
+    # `streaks --help` shows its page without waiting for them.
+    from rich.console import Console
+    from rich.progress import Progress
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
@@ -69,6 +72,8 @@ def output() -> Console:
     Returns:
         A console on standard output.
     """
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(highlight=False)
 
 
@@ -78,6 +83,8 @@ def messages() -> Console:
     Returns:
         A console on standard error, so that results can be piped.
     """
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(stderr=True, highlight=False)
 
 
@@ -90,6 +97,14 @@ def progress_bar(console: Console) -> Progress:
     Returns:
         A context manager; add tasks with `add_task`.
     """
+    from rich.progress import (  # noqa: PLC0415 - see above
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(),
