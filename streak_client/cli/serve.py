@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import click
 
@@ -36,17 +35,12 @@ def serve(host: str, port: int, self_update: bool, rate_limit: str, rate_store: 
 
 async def _serve(settings: Settings, host: str, port: int, limit: RateLimit, *, self_update: bool) -> None:
     with extra("api"):
-        import uvicorn  # noqa: PLC0415 - only this command needs it
-
-        from streak_client.rest.serving import rest_app  # noqa: PLC0415
+        from streak_client.rest.serving import rest_app, serve_app  # noqa: PLC0415 - only this command needs it
     secret = environment().get("SUPABASE_JWT_SECRET")
     async with rest_app(settings, jwt_secret=secret, self_update=self_update, rate_limit=limit) as app:
         try:
-            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            async with serve_app(app, host, port, signals=True) as served:
+                click.echo(f"READY {json.dumps({'API_URL': served.url})}")
+                await served.wait()
         except OSError as error:
             raise CommandError(f"The API cannot use port {port} of {host}: {error.strerror}.", WRONG_INPUT) from error
-        where = f"[{host}]" if ":" in host else host
-        click.echo(f"READY {json.dumps({'API_URL': f'http://{where}:{listener.getsockname()[1]}'})}")
-        # No access log: it would hold user ids.
-        config = uvicorn.Config(app, access_log=False, log_level="warning")
-        await uvicorn.Server(config).serve(sockets=[listener])

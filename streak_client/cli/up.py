@@ -1,4 +1,4 @@
-"""``streaks up``: the local Supabase with the bridge on top, until Ctrl-C."""
+"""``streaks up``: the local Supabase with bridge and REST API on top, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from streak_client.cli._common import CommandError, messages
 from streak_client.cli._demo import run_demo
 from streak_client.cli._extras import extra
 from streak_client.cli.replay import check_speed
+from streak_client.settings import Settings
 
 if TYPE_CHECKING:
     from local_supabase.progress import Progress
-    from local_supabase.stack import LocalSupabase
+    from local_supabase.stack import LocalSupabase, StackInfo
+    from streak_client.rest.serving import ServedApi
 
 BRIDGE_PORT = 54330
+API_PORT = 54340
 LONGEST_WAIT = 5.0
 LIVE_SECONDS = 60.0
 # Six days in half a minute.
@@ -36,6 +39,7 @@ class Options:
 
     port: int
     bridge_port: int
+    api_port: int
     data_dir: Path | None
     project_dir: Path | None
     faults: bool
@@ -59,6 +63,7 @@ class Options:
 @click.option(
     "--bridge-port", type=click.IntRange(0, 65535), help=f"Default {BRIDGE_PORT}; any free one with --port 0."
 )
+@click.option("--api-port", type=click.IntRange(0, 65535), help=f"Default {API_PORT}; any free one with --port 0.")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Keep data and keys here.")
 @click.option("--project-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Holds supabase/.")
 @click.option("--faults", is_flag=True, help="Open a socket with fault switches, for tests.")
@@ -74,20 +79,24 @@ def up(  # noqa: PLR0913, PLR0917 - one for each option
     speed: float,
     port: int,
     bridge_port: int | None,
+    api_port: int | None,
     data_dir: Path | None,
     project_dir: Path | None,
     faults: bool,
     debounce: float,
 ) -> None:
-    """Start a local Supabase and the bridge, print READY with URLs and keys, and run until Ctrl-C.
+    """Start a local Supabase, the bridge and the REST API, print READY with URLs and keys, and run until Ctrl-C.
 
-    The line READY holds a JSON object with SUPABASE_URL, the keys, DATABASE_URL and BRIDGE_URL.
+    The line READY holds a JSON object with SUPABASE_URL, the keys, DATABASE_URL, BRIDGE_URL and API_URL.
     """
     check_speed(speed)
     if bridge_port is None:
         bridge_port = BRIDGE_PORT if port else 0
-    options = Options(port, bridge_port, data_dir, project_dir, faults, debounce, demo, speed)
+    if api_port is None:
+        api_port = API_PORT if port else 0
+    options = Options(port, bridge_port, api_port, data_dir, project_dir, faults, debounce, demo, speed)
     with extra("all"):
+        import streak_client.rest.serving  # noqa: F401, PLC0415 - miss it now rather than after the start
         from local_supabase.errors import LocalSupabaseError  # noqa: PLC0415 - only this command needs it
         from realtime_bridge.server import ServerStoppedError  # noqa: PLC0415
     try:
@@ -146,12 +155,26 @@ async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> 
                 )
                 raise CommandError(reason) from error
             await served.bridge.wait_live(LIVE_SECONDS)
-        click.echo(f"READY {json.dumps(stack.info.environment() | {'BRIDGE_URL': served.url})}")
-        messages().print(f"Dashboard: {served.url}/   Ctrl-C ends everything.")
-        jobs: list[Coroutine[Any, Any, None]] = [stack.wait(), served.wait()]
+            api = await _serve_api(exits, stack.info, options.api_port)
+        urls = {"BRIDGE_URL": served.url, "API_URL": api.url}
+        click.echo(f"READY {json.dumps(stack.info.environment() | urls)}")
+        messages().print(f"Changes: {served.url}/events   REST API: {api.url}/docs   Ctrl-C ends everything.")
+        jobs: list[Coroutine[Any, Any, None]] = [stack.wait(), served.wait(), api.wait()]
         if options.demo:
             jobs.append(run_demo(stack.info, served, options.speed))
         await _all(jobs)
+
+
+async def _serve_api(exits: AsyncExitStack, info: StackInfo, port: int) -> ServedApi:
+    from streak_client.rest.serving import rest_app, serve_app  # noqa: PLC0415 - only this command needs it
+
+    settings = Settings(info.supabase_url, info.secret_key)
+    app = await exits.enter_async_context(rest_app(settings, jwt_secret=info.jwt_secret))
+    try:
+        return await exits.enter_async_context(serve_app(app, "127.0.0.1", port))
+    except OSError as error:
+        reason = f"The REST API cannot use port {port} ({error.strerror}); choose with --api-port."
+        raise CommandError(reason) from error
 
 
 async def _all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:

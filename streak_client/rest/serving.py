@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from realtime_bridge.auth import Authenticator
+from realtime_bridge.server import ServerStoppedError
 from realtime_bridge.settings import BridgeSettings
 from streak_client._guard import RateLimit
 from streak_client._proxies import is_loopback
@@ -18,6 +23,7 @@ from streak_client.rest.app import create_app
 from streak_client.settings import Settings
 
 AUTH_TIMEOUT = 5.0
+SHUTDOWN_SECONDS = 5
 
 
 @asynccontextmanager
@@ -52,3 +58,65 @@ async def rest_app(
         AsyncStreakClient(settings.url, settings.secret_key, rate_limit=rate_limit or RateLimit()) as client,
     ):
         yield create_app(client, Authenticator(project, http), self_update=self_update)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedApi:
+    """A REST API that serves.
+
+    Attributes:
+        url: Where, such as ``http://127.0.0.1:54340``.
+    """
+
+    url: str
+    _serving: asyncio.Task[None]
+
+    async def wait(self) -> None:
+        """Wait until the server ends.
+
+        Raises:
+            ServerStoppedError: It ended by itself.
+        """
+        await asyncio.wait([self._serving])
+        failure = None if self._serving.cancelled() else self._serving.exception()
+        raise ServerStoppedError("the REST API's server ended") from failure
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals belong to whoever runs this process.
+        yield
+
+
+@asynccontextmanager
+async def serve_app(app: FastAPI, host: str, port: int, *, signals: bool = False) -> AsyncIterator[ServedApi]:
+    """Serve an app while the block runs.
+
+    Args:
+        app: The app.
+        host: The address to listen on.
+        port: 0 picks a free one.
+        signals: Whether SIGINT and SIGTERM end the server, and then the process.
+
+    Yields:
+        Its URL.
+
+    Raises:
+        OSError: The address is taken, or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.create_server((host, port), family=family)) as listener:
+        # No access log: it would hold user ids.
+        config = uvicorn.Config(
+            app, access_log=False, log_config=None, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        )
+        server = uvicorn.Server(config) if signals else _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="rest-http")
+        where = f"[{host}]" if ":" in host else host
+        try:
+            # The socket listens already: who comes before the server is up waits in its queue.
+            yield ServedApi(f"http://{where}:{listener.getsockname()[1]}", serving)
+        finally:
+            server.should_exit = True
+            await asyncio.wait([serving])

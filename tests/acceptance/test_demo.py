@@ -93,6 +93,13 @@ async def read_streaks(url: str, key: str, people: Sequence[UUID]) -> dict[UUID,
         return await client.get_user_streaks(people)
 
 
+async def current_over_rest(url: str, key: str, person: UUID) -> Count:
+    """Read a streak through the REST API."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http:
+        answer = (await http.get(f"{url}/api/streak/{person}")).raise_for_status().json()
+    return Count(answer["current_streak"], answer["longest_streak"], date.fromisoformat(answer["last_active_date"]))
+
+
 async def test_the_file_is_what_the_tests_take_it_for() -> None:
     """The independent count finds the people, events, days and longest streak that the data's README states."""
     people = read_file()
@@ -165,6 +172,8 @@ async def test_the_demo_counts_everybody_right_and_every_listener_hears_it() -> 
             user: told(streaks[user]) for user in people if told(streaks[user]) not in counts(people[user], moved, read)
         }
         assert wrong == {}
+        some = next(iter(people))
+        assert await current_over_rest(ready["API_URL"], ready["SUPABASE_SECRET_KEY"], some) == told(streaks[some])
         assert max(streak.longest_streak for streak in streaks.values()) == LONGEST
         while {user: streak.version for user, streak in streaks.items()} != versions:
             heard.clear()
