@@ -40,6 +40,10 @@ DATABASE_ERRORS: Final = (
 )
 """What any use of PostgreSQL may raise when PostgreSQL goes away."""
 
+# Each decoding run would write about itself into the server's log, several times a second. Not every role may say so.
+_NO_LOG: Final = """
+select set_config('log_min_messages', 'fatal', false) where has_parameter_privilege('log_min_messages', 'set')
+"""
 _CREATE_WAIT: Final = """
 create or replace function pg_temp.wait_for_wal(after pg_lsn, pause float8, patience float8) returns pg_lsn
 language plpgsql as $$
@@ -111,6 +115,7 @@ class ChangeStream:
         connection = self._connection = await connect(self._database_url)
         if not await connection.fetchval("select 1 from pg_publication where pubname = $1", self._publication):
             raise PublicationMissingError(self._publication)
+        await connection.execute(_NO_LOG)
         await connection.execute(_CREATE_WAIT)
         slot = f"realtime_{uuid.uuid4().hex}"
         create = "select pg_create_logical_replication_slot($1, 'pgoutput', temporary => true)"

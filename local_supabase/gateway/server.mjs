@@ -72,12 +72,24 @@ function answerJson(response, status, body) {
   response.end(JSON.stringify(body));
 }
 
+/**
+ * The API that a request belongs to, or null. The path is read as whoever answers reads it, so that neither dots nor a
+ * longer name lead past the origin's own.
+ */
+function apiOf(url) {
+  if (!url.startsWith("/") || !URL.canParse(url, "http://localhost")) return null;
+  const { host, pathname } = new URL(url, "http://localhost");
+  const inside = (prefix) => pathname === prefix || pathname.startsWith(`${prefix}/`);
+  return host === "localhost" ? (["/rest/v1", "/auth/v1"].find(inside) ?? null) : null;
+}
+
 function createServer(api, config) {
   const server = http.createServer(async (request, response) => {
     if (request.url.startsWith("/realtime/v1/")) return forwardRequest(request, response, config.realtimePort);
     // Whatever else lite serves (its /_system answers without a key) is no part of a Supabase origin.
-    if (!request.url.startsWith("/rest/v1") && !request.url.startsWith("/auth/v1")) return answerJson(response, 404, CLOSED);
-    if (config.faults && request.url.startsWith("/rest/v1") && (await faults.intercept(request, response))) return;
+    const prefix = apiOf(request.url);
+    if (prefix === null) return answerJson(response, 404, CLOSED);
+    if (config.faults && prefix === "/rest/v1" && (await faults.intercept(request, response))) return;
     return api.handle(request, response);
   });
   // Clients keep idle connections for 5 s and more; Node's own 5 s would close them at the moment of their reuse.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -17,7 +19,7 @@ from websockets.asyncio.client import connect
 
 from local_supabase.stack import StackInfo
 from supabase import acreate_client
-from tests.support.stack import user_token
+from tests.support.stack import ROOT, user_token
 
 if TYPE_CHECKING:
     Database = asyncpg.Connection[asyncpg.Record]
@@ -46,6 +48,62 @@ async def test_origin_serves_nothing_else(http: httpx.AsyncClient) -> None:
     for path in ("/", "/_system/config", "/_system/", "/storage/v1/bucket"):
         answer = await http.get(path)
         assert (answer.status_code, "secret" in answer.text) == (404, False), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/rest/v1x/user_streaks",
+        "/rest/v1/../../_system/config",
+        "/rest/v1/%2e%2e/%2E%2e/_system/config",
+        "/auth/v1\\..\\..\\_system/config",
+        "//rest/v1/user_streaks",
+        "http://elsewhere.test/_system/config",
+    ],
+)
+async def test_origin_looks_at_whole_segments(stack: StackInfo, path: str) -> None:
+    """A path that only begins like one of the origin, or leaves it by dots, is 404 even with the secret key."""
+    url = httpx.URL(stack.supabase_url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"GET {path} HTTP/1.1\r\nhost: {url.host}\r\napikey: {stack.secret_key}\r\nconnection: close\r\n\r\n"
+    writer.write(head.encode())
+    answer = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    await writer.wait_closed()
+    assert answer.split(b" ", 2)[1] == b"404", answer
+
+
+async def test_polls_leave_no_log(stack: StackInfo, db: Database, new_user: NewUser) -> None:
+    """The stream of changes reads what was committed without a line in PostgreSQL's log."""
+    if not stack.faults_socket:
+        pytest.skip("needs the local stack")
+    log = Path(stack.faults_socket).with_name("postgres.log")
+    await new_user()
+    written = await db.fetchval("select pg_current_wal_lsn()::text")
+    slots = "select bool_and(confirmed_flush_lsn >= $1::text::pg_lsn) from pg_replication_slots"
+    async with asyncio.timeout(30):
+        while not await db.fetchval(f"{slots} where slot_name ~ '^realtime_'", written):  # noqa: ASYNC110 - in PostgreSQL
+            await asyncio.sleep(0.05)
+    assert "logical decoding" not in log.read_text()
+
+
+async def test_seed_of_the_settings(db: Database) -> None:
+    """Each seed file of the settings is there, and the example in ours works, a second time, too."""
+    settings = tomllib.loads((ROOT / "supabase/config.toml").read_text())
+    assert all((ROOT / "supabase" / path).is_file() for path in settings["db"]["seed"]["sql_paths"])
+    seed = (ROOT / "supabase/seed.sql").read_text()
+    example = "\n".join(
+        line.removeprefix("-- ") for line in seed[seed.index("-- insert") :].splitlines() if line != "--"
+    )
+    insert, update, _ = example.split(";")
+    transaction = db.transaction()
+    await transaction.start()
+    try:
+        for _ in range(2):
+            await db.execute(insert)
+            assert tuple(await db.fetchrow(update) or ()) == ("FIRST_ACTIVITY", 1)
+    finally:
+        await transaction.rollback()
 
 
 async def test_publishable_key_cannot_write(

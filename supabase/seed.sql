@@ -1,0 +1,14 @@
+-- Runs once, after the migrations: `supabase start`, `supabase db reset`, `python -m local_supabase`, `streaks up`,
+-- and `supabase db push --include-seed` for a hosted project. It inserts nothing, so a new database is empty;
+-- `streaks up --demo` plays real activity instead.
+--
+-- To begin with a user and a streak, remove the dashes below. It is safe to run again, and on a hosted project: the
+-- request id lets a second run return the first answer, and no password means that nobody can sign in as this user.
+--
+-- insert into auth.users (id, aud, role, email, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
+-- values ('00000000-0000-4000-8000-000000000001', 'authenticated', 'authenticated', 'demo@example.test', '{}', '{}',
+--   now(), now())
+-- on conflict (id) do nothing;
+--
+-- select change_type, current_streak
+-- from public.update_user_streak_atomic('00000000-0000-4000-8000-000000000001', 'Europe/Paris', 'seed-1');
