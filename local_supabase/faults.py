@@ -201,9 +201,9 @@ class Faults:
         """Repeats "Subscribed to PostgreSQL"."""
         await self.turn("realtime.subscribed_again", topic=topic)
 
-    async def drop_changes(self, n: int | None = None) -> None:
+    async def drop_changes(self, n: int | None = None, table: str | None = None) -> None:
         """Loses the next `n` changes without a word; None loses all until called with 0."""
-        await self.turn("realtime.drop_changes", n=n)
+        await self.turn("realtime.drop_changes", n=n, table=table)
 
     async def hold_changes(self, seconds: float | None = None) -> None:
         """Delivers no change for `seconds`, or until called with 0, and then all of them."""

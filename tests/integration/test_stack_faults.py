@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from inspect import signature
 from uuid import UUID
 
 import asyncpg
@@ -13,11 +14,13 @@ import pytest
 
 from local_supabase.errors import LocalSupabaseError
 from local_supabase.faults import Faults
+from local_supabase.realtime_faults import Faults as RealtimeFaults
 from local_supabase.stack import StackInfo
 
 NewUser = Callable[[], Awaitable[UUID]]
 READ = "/rest/v1/rpc/get_user_streak"
 UPDATE = "/rest/v1/rpc/update_user_streak_atomic"
+NO_FAULTS = {"run", "gate", "refusal", "count_frame"}
 
 
 @pytest.fixture
@@ -89,6 +92,17 @@ async def test_unknown_switch(faults: Faults) -> None:
     for name in ("rest.nonsense", "realtime.nonsense", "nonsense"):
         with pytest.raises(LocalSupabaseError, match="nonsense"):
             await faults.turn(name)
+
+
+def test_client_offers_what_realtime_offers() -> None:
+    """Every fault of Realtime is a method of the client, with the same arguments and defaults."""
+
+    def arguments(faults: type, name: str) -> list[tuple[str, object]]:
+        return [(entry.name, entry.default) for entry in signature(getattr(faults, name)).parameters.values()]
+
+    names = [name for name in vars(RealtimeFaults) if not name.startswith("_") and name not in NO_FAULTS]
+    assert len(names) > 10
+    assert [arguments(Faults, name) for name in names] == [arguments(RealtimeFaults, name) for name in names]
 
 
 async def test_crash_of_postgres(stack: StackInfo, http: httpx.AsyncClient, faults: Faults, new_user: NewUser) -> None:
