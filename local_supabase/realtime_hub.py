@@ -98,7 +98,7 @@ class Hub:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     self._database_url,
-                    min_size=1,
+                    min_size=0,  # else the pool logs a traceback when it cannot refill itself while PostgreSQL is away
                     max_size=4,
                     server_settings=SESSION,
                     ssl=False,
