@@ -22,7 +22,11 @@ class Account:
     """Whether starting a program under it means to give up root's rights."""
 
     def own(self, path: Path) -> None:
-        """Gives `path` and all below it to the account (nothing to do unless we are root)."""
+        """Give a folder and all below it to the account (nothing to do unless we are root).
+
+        Args:
+            path: The folder.
+        """
         if not self.drop:
             return
         for directory, _, names in os.walk(path):
@@ -31,11 +35,18 @@ class Account:
                 os.chown(Path(directory, name), self.uid, self.gid, follow_symlinks=False)
 
     def popen_options(self) -> dict[str, object]:
-        """The arguments of `subprocess.Popen` that start a program under this account."""
+        """Return the arguments of `subprocess.Popen` that start a program under this account.
+
+        Returns:
+            An empty dictionary unless root's rights are to be dropped.
+        """
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.drop else {}
 
     def require_passage(self, path: Path) -> None:
-        """Checks that the account can walk down to `path`, as far as the way exists.
+        """Check that the account can walk down to a path, as far as the way exists.
+
+        Args:
+            path: Where to.
 
         Raises:
             LocalSupabaseError: A folder above `path` is closed to the account.
@@ -55,7 +66,10 @@ class Account:
 
 @cache
 def service_account() -> Account:
-    """The account for PostgreSQL and the gateway.
+    """Return the account for PostgreSQL and the gateway.
+
+    Returns:
+        `nobody` if we are root, else our own.
 
     Raises:
         LocalSupabaseError: We are root and the machine has no account `nobody`.

@@ -32,7 +32,14 @@ _PATIENCE = 15.0
 
 
 def recipe(tools: Toolchain) -> str:
-    """A short name for what `provision` would make; another name means that a data folder is out of date."""
+    """Name what a new data folder would hold; another name means that one is out of date.
+
+    Args:
+        tools: What would make it.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     made_of = hashlib.sha256()
     for part in (tools.root.name.encode(), tools.server.parent.name.encode(), _BOOTSTRAP.read_bytes()):
         made_of.update(part + b"\0")
@@ -40,7 +47,12 @@ def recipe(tools: Toolchain) -> str:
 
 
 async def open_data(postgres: Postgres, home: Path, say: Callable[[str], None]) -> None:
-    """Starts the server on its data folder in `home`, which is made if there is none.
+    """Start the server on its data folder, which is made if there is none.
+
+    Args:
+        postgres: The server.
+        home: The folder above the data folder.
+        say: Told each step.
 
     Raises:
         PartFailedError: PostgreSQL or lite refused.
@@ -59,13 +71,25 @@ async def open_data(postgres: Postgres, home: Path, say: Callable[[str], None]) 
 
 
 def up_to_date(postgres: Postgres, home: Path) -> bool:
-    """Whether the data folder was made, or last updated, by this version."""
+    """Tell whether the data folder was made, or last updated, by this version.
+
+    Args:
+        postgres: The server.
+        home: The folder above the data folder.
+
+    Returns:
+        Whether nothing is to be done.
+    """
     stamp = home / _STAMP
     return stamp.is_file() and stamp.read_text(encoding="ascii") == recipe(postgres.tools)
 
 
 async def update(postgres: Postgres, home: Path) -> None:
-    """Brings what Supabase provides in a running server to this version; users' data stay.
+    """Bring what Supabase provides in a running server to this version; users' data stay.
+
+    Args:
+        postgres: The server.
+        home: The folder above the data folder.
 
     Raises:
         PartFailedError: lite could not create its tables.

@@ -27,11 +27,14 @@ _LONGEST_PATH = 100
 
 @asynccontextmanager
 async def fault_socket(turn: Turn, folder: Path) -> AsyncIterator[str]:
-    """Serves the switches on a socket that nobody else can open, inside the block.
+    """Serve the switches on a socket that nobody else can open, inside the block.
 
     Args:
         turn: Obeys them.
         folder: Where the socket goes, unless its path would be too long.
+
+    Yields:
+        The socket's path.
     """
     short = None
     if len(os.fsencode(folder / "faults.sock")) > _LONGEST_PATH:
@@ -106,13 +109,18 @@ class Faults:
         self._path = str(socket_path)
 
     async def turn(self, fault: str, **arguments: Any) -> dict[str, Any]:
-        """Turns one switch by name.
+        """Turn one switch by name.
+
+        Args:
+            fault: `part.fault`, such as `rest.delay`.
+            **arguments: Of the fault.
 
         Returns:
             What the switch reports.
 
         Raises:
             LocalSupabaseError: The switch does not exist, or could not be turned.
+            OSError: The stack is gone.
         """
         reader, writer = await asyncio.open_unix_connection(self._path)
         try:
@@ -131,29 +139,55 @@ class Faults:
     async def rest_error(
         self, status: int = 503, *, count: int | None = None, seconds: float | None = None, path: str = ""
     ) -> None:
-        """REST answers with the HTTP status `status` and does nothing."""
+        """Let REST answer with an error and do nothing.
+
+        Args:
+            status: The HTTP status.
+            count: How many requests it holds for.
+            seconds: How long it holds.
+            path: Only requests whose path contains this.
+        """
         await self.turn("rest.error", status=status, count=count, seconds=seconds, path=path)
 
     async def rest_delay(
         self, delay: float, *, count: int | None = None, seconds: float | None = None, path: str = ""
     ) -> None:
-        """REST waits `delay` seconds before it begins."""
+        """Let REST wait before it begins.
+
+        Args:
+            delay: Seconds.
+            count: How many requests it holds for.
+            seconds: How long it holds.
+            path: Only requests whose path contains this.
+        """
         await self.turn("rest.delay", delay=delay, count=count, seconds=seconds, path=path)
 
     async def rest_hang(self, *, count: int | None = None, seconds: float | None = None, path: str = "") -> None:
-        """REST reads the request, does nothing and never answers; `rest_restore` closes such connections."""
+        """Let REST read the request, do nothing and never answer; `rest_restore` closes such connections.
+
+        Args:
+            count: How many requests it holds for.
+            seconds: How long it holds.
+            path: Only requests whose path contains this.
+        """
         await self.turn("rest.hang", count=count, seconds=seconds, path=path)
 
     async def rest_lose_answer(self, *, count: int | None = None, seconds: float | None = None, path: str = "") -> None:
-        """REST does what was asked, then the connection breaks before the answer."""
+        """Let REST do what was asked, and break the connection before the answer.
+
+        Args:
+            count: How many requests it holds for.
+            seconds: How long it holds.
+            path: Only requests whose path contains this.
+        """
         await self.turn("rest.lose_answer", count=count, seconds=seconds, path=path)
 
     async def rest_restore(self) -> None:
-        """Ends all faults of REST."""
+        """End all faults of REST."""
         await self.turn("rest.restore")
 
     async def restore(self) -> None:
-        """Ends every fault that lasts: of REST, of Realtime, and starts PostgreSQL if it is down."""
+        """End every fault that lasts: of REST, of Realtime; and start PostgreSQL if it is down."""
         await self.turn("postgres.restore")
         await self.rest_restore()
         await self.late_ready(0)
@@ -162,65 +196,125 @@ class Faults:
         await self.hold_changes(0)
 
     async def postgres_kill(self) -> None:
-        """Ends PostgreSQL with SIGKILL; the other parts go on."""
+        """End PostgreSQL with SIGKILL; the other parts go on."""
         await self.turn("postgres.kill")
 
     async def postgres_start(self) -> None:
-        """Starts PostgreSQL again on the same port; returns when it has recovered and REST answers again."""
+        """Start PostgreSQL again on the same port, and return when it has recovered and REST answers again.
+
+        Raises:
+            LocalSupabaseError: It is running, or does not start.
+        """
         await self.turn("postgres.start")
 
     async def late_ready(self, seconds: float) -> None:
-        """From now on "Subscribed to PostgreSQL" comes `seconds` later, and changes until then are lost; 0 ends it."""
+        """Let "Subscribed to PostgreSQL" come late from now on; changes until then are lost.
+
+        Args:
+            seconds: How much later; 0 ends it.
+        """
         await self.turn("realtime.late_ready", seconds=seconds)
 
     async def close(self, code: int = 1012, reason: str = "") -> None:
-        """Closes the sockets with a code."""
+        """Close the sockets with a code.
+
+        Args:
+            code: The websocket's closing code.
+            reason: The reason beside it.
+        """
         await self.turn("realtime.close", code=code, reason=reason)
 
     async def abort(self) -> None:
-        """Cuts the sockets' connections without a closing handshake."""
+        """Cut the sockets' connections without a closing handshake."""
         await self.turn("realtime.abort")
 
     async def half_open(self, seconds: float | None = None) -> None:
-        """Neither reads from nor writes to the present sockets, for `seconds` or until they end."""
+        """Neither read from nor write to the present sockets.
+
+        Args:
+            seconds: How long; None: until they end.
+        """
         await self.turn("realtime.half_open", seconds=seconds)
 
     async def refuse(self, seconds: float, status: int = 503) -> None:
-        """Answers new sockets with an HTTP error for `seconds`; 0 ends it."""
+        """Answer new sockets with an HTTP error.
+
+        Args:
+            seconds: How long; 0 ends it.
+            status: The HTTP status.
+        """
         await self.turn("realtime.refuse", seconds=seconds, status=status)
 
     async def phx_error(self, topic: str | None = None) -> None:
-        """Lets channels crash."""
+        """Let channels crash.
+
+        Args:
+            topic: The channels' topic (`realtime:...`); None for all.
+        """
         await self.turn("realtime.phx_error", topic=topic)
 
     async def token_expiry(self, topic: str | None = None) -> None:
-        """Lets the channels' tokens expire now."""
+        """Let the channels' tokens expire now.
+
+        Args:
+            topic: The channels' topic (`realtime:...`); None for all.
+        """
         await self.turn("realtime.token_expiry", topic=topic)
 
     async def subscribed_again(self, topic: str | None = None) -> None:
-        """Repeats "Subscribed to PostgreSQL"."""
+        """Repeat "Subscribed to PostgreSQL".
+
+        Args:
+            topic: The channels' topic (`realtime:...`); None for all.
+        """
         await self.turn("realtime.subscribed_again", topic=topic)
 
     async def drop_changes(self, n: int | None = None, table: str | None = None) -> None:
-        """Loses the next `n` changes without a word; None loses all until called with 0."""
+        """Lose changes that anybody listens for, without a word.
+
+        Args:
+            n: How many of the next ones; None for all, until called with 0.
+            table: Only those of tables of this name.
+        """
         await self.turn("realtime.drop_changes", n=n, table=table)
 
     async def hold_changes(self, seconds: float | None = None) -> None:
-        """Delivers no change for `seconds`, or until called with 0, and then all of them."""
+        """Deliver no change for a while, and then all of them.
+
+        Args:
+            seconds: How long; None: until called with 0.
+        """
         await self.turn("realtime.hold_changes", seconds=seconds)
 
     async def rate_limit(self, topic: str | None = None, joins: int = 0) -> None:
-        """Ends channels for too many messages; with `joins`, refuses so many of the next joins instead."""
+        """End channels for too many messages, or refuse joins instead.
+
+        Args:
+            topic: The channels' topic (`realtime:...`); None for all.
+            joins: How many of the next joins to refuse; 0 to end channels.
+        """
         await self.turn("realtime.rate_limit", topic=topic, joins=joins)
 
     async def oversize(self, topic: str | None = None) -> None:
-        """Sends a broadcast of more than 1 MiB."""
+        """Send channels a broadcast of more than 1 MiB.
+
+        Args:
+            topic: The channels' topic (`realtime:...`); None for all.
+        """
         await self.turn("realtime.oversize", topic=topic)
 
     async def garbage(self, frames: list[str] | None = None) -> None:
-        """Sends frames that are none of the protocol: those given, or a selection."""
+        """Send frames that are none of the protocol.
+
+        Args:
+            frames: Which; None for a selection.
+        """
         await self.turn("realtime.garbage", frames=frames)
 
     async def stats(self) -> dict[str, Any]:
-        """Counts of Realtime: `sockets`, `channels`, `refused`, `frames_sent`, `changes_seen`, `changes_dropped`."""
+        """Count what Realtime has and had.
+
+        Returns:
+            `sockets`, `channels`, `refused`, `frames_sent`, `changes_seen` and `changes_dropped`.
+        """
         return await self.turn("realtime.stats")

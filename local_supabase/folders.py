@@ -22,11 +22,12 @@ _PATIENCE = 2.0
 
 
 def cache_dir() -> Path:
-    """The folder of what is installed once, created if need be.
+    """Return the folder of what is installed once, created if need be.
 
-    It is `$LOCAL_SUPABASE_CACHE_DIR`, or `/var/cache/local-supabase` for root (the unprivileged account that runs
-    PostgreSQL must be able to read it), or the user's cache folder, or, where that cannot be written, a folder
-    of our own in the system's temporary one.
+    Returns:
+        `$LOCAL_SUPABASE_CACHE_DIR`; or `/var/cache/local-supabase` for root (the unprivileged account that runs
+        PostgreSQL must be able to read it), or the user's cache folder; or, where that cannot be written, a folder of
+        our own in the system's temporary one.
 
     Raises:
         LocalSupabaseError: None of these can be used.
@@ -82,7 +83,14 @@ def _make(folder: Path, mode: int) -> None:
 
 
 def new_staging(target: Path) -> Path:
-    """A new folder beside `target`, to become it when it is complete; the caller holds the lock of `target`."""
+    """Make a folder beside another, to become it when it is complete; the caller holds the lock of that one.
+
+    Args:
+        target: What it will become.
+
+    Returns:
+        The new folder.
+    """
     # Under the lock nobody else is at work, so these are what a killed start left half-done.
     for abandoned in target.parent.glob(f"{target.name}.*"):
         if abandoned.is_dir():
@@ -91,7 +99,14 @@ def new_staging(target: Path) -> Path:
 
 
 def new_run_dir() -> Path:
-    """A new temporary folder for one running stack, which the service account can pass through."""
+    """Make a temporary folder for one running stack, which the service account can pass through.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LocalSupabaseError: The system's temporary folder is closed to that account.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"{_NAME}-"))
     try:
         if service_account().drop:
@@ -104,7 +119,10 @@ def new_run_dir() -> Path:
 
 
 def bundled_project() -> Path:
-    """The folder that holds the project's own `supabase/`: the checkout, or the copy inside the installed package.
+    """Return the folder that holds the project's own `supabase/`.
+
+    Returns:
+        That of the checkout, or the copy inside the installed package.
 
     Raises:
         LocalSupabaseError: Neither is there.
@@ -117,7 +135,14 @@ def bundled_project() -> Path:
 
 @asynccontextmanager
 async def data_home(data_dir: Path | None, run_dir: Path) -> AsyncIterator[Path]:
-    """The folder with the data and the keys, ours alone inside the block: `data_dir`, or one in `run_dir`.
+    """Open the folder with the data and the keys, ours alone inside the block.
+
+    Args:
+        data_dir: The user's choice.
+        run_dir: What to use without one.
+
+    Yields:
+        The folder.
 
     Raises:
         LocalSupabaseError: Another stack uses `data_dir`, or it cannot be used.

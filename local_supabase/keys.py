@@ -27,7 +27,13 @@ class Keys:
 
 
 def kept_keys(file: Path) -> Keys:
-    """The keys in `file`, which is written (readable by us alone) if it does not exist.
+    """Return the keys in a file, which is written (readable by us alone) if it does not exist.
+
+    Args:
+        file: A JSON file.
+
+    Returns:
+        The keys.
 
     Raises:
         LocalSupabaseError: The file is damaged.

@@ -16,10 +16,13 @@ _CLI_DB_PORT = 54322
 
 
 def reserved_port(project: Path) -> int:
-    """The port that the CLI would take for its own Docker stack, so that PostgreSQL must be elsewhere.
+    """Return the port that the CLI would take for its own Docker stack, so that PostgreSQL must be elsewhere.
 
     Args:
         project: A folder `supabase/`.
+
+    Returns:
+        `[db] port`, or the CLI's default.
 
     Raises:
         LocalSupabaseError: There is no valid `config.toml`.
@@ -33,7 +36,7 @@ def reserved_port(project: Path) -> int:
 
 
 async def push(tools: Toolchain, project: Path, port: int, password: str, run_dir: Path) -> str:
-    """Runs `supabase db push` with the migrations and the seed data of `project`.
+    """Run `supabase db push` with the migrations and the seed data of `project`.
 
     The CLI works on a copy: it writes into the project's folder, which may be read-only or shared with another start.
 

@@ -73,7 +73,7 @@ class Postgres:
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
 
     async def create(self) -> None:
-        """Fills the empty data folder; nobody can connect before `set_password`.
+        """Fill the empty data folder; nobody can connect before `set_password`.
 
         Raises:
             PartFailedError: `initdb` failed.
@@ -83,7 +83,7 @@ class Postgres:
         (self.data / "pg_hba.conf").write_text(_ACCESS, encoding="ascii")
 
     async def set_password(self) -> None:
-        """Gives the superuser our password, before anybody can connect.
+        """Give the superuser our password, before anybody can connect.
 
         Raises:
             PartFailedError: The data folder cannot be opened.
@@ -108,7 +108,7 @@ class Postgres:
             raise PartFailedError(f"{program} failed{log_tail(self.log)}")
 
     async def start(self) -> None:
-        """Starts the server and waits until it accepts connections.
+        """Start the server and wait until it accepts connections.
 
         The first start chooses a free port; later ones keep it.
 
@@ -174,13 +174,13 @@ class Postgres:
         return True
 
     async def stop(self) -> None:
-        """Ends the server in good order, or by force after 10 s."""
+        """End the server in good order, or by force after 10 s."""
         if self.child is not None:
             await self.child.stop()
             release_shared_memory(self.data)
 
     async def kill(self) -> None:
-        """Ends the server as a crash would (SIGKILL)."""
+        """End the server as a crash would (SIGKILL)."""
         self.killed = True
         if self.child is not None:
             self.child.kill()
@@ -202,7 +202,11 @@ def _free_port(avoid: frozenset[int]) -> int:
 
 
 def release_shared_memory(data: Path) -> None:
-    """Removes the segment that a killed server left; a server that ended in good order has left none."""
+    """Remove the segment that a killed server left; a server that ended in good order has left none.
+
+    Args:
+        data: The server's data folder.
+    """
     pid_file = data / "postmaster.pid"
     with contextlib.suppress(OSError, ValueError, IndexError):
         identifier = int(pid_file.read_text(encoding="ascii").splitlines()[6].split()[1])

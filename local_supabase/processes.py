@@ -31,15 +31,28 @@ class Guard:
         )
 
     def watch(self, pid: int, number: int) -> None:
-        """End `pid` with the signal `number` if we vanish."""
+        """Have a process ended if we vanish.
+
+        Args:
+            pid: The process.
+            number: The signal that ends it in good order.
+        """
         self._tell("watch", pid, number)
 
     def forget(self, pid: int) -> None:
-        """`pid` is gone."""
+        """Tell that a process is gone.
+
+        Args:
+            pid: The process.
+        """
         self._tell("forget", pid)
 
     def remove(self, folder: Path) -> None:
-        """Remove `folder` if we vanish, and at the end."""
+        """Have a folder removed if we vanish, and at the end.
+
+        Args:
+            folder: The folder.
+        """
         self._tell("remove", str(folder))
 
     def _tell(self, *words: object) -> None:
@@ -50,7 +63,7 @@ class Guard:
             self._process.stdin.flush()
 
     async def close(self) -> None:
-        """Lets the guard remove what was left to it, and waits for that."""
+        """Let the guard remove what was left to it, and wait for that."""
         assert self._process.stdin is not None  # noqa: S101 - as above
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -92,7 +105,21 @@ class Child:
         env: dict[str, str] | None = None,
         cwd: Path = Path("/"),
     ) -> "Child":
-        """Starts a program under `account`, in a session of its own (Ctrl-C is for the supervisor alone).
+        """Start a program in a session of its own (Ctrl-C is for the supervisor alone).
+
+        Args:
+            name: What people call it.
+            arguments: The program and its arguments.
+            account: Whom it runs under.
+            guard: Told when the process comes and goes.
+            log: The file for its standard error.
+            stop_signal: The signal that asks it to end in good order.
+            pipes: Whether we talk to it by its standard input and output.
+            env: Its environment; None for ours.
+            cwd: Its working folder.
+
+        Returns:
+            The running program.
 
         Raises:
             PartFailedError: The program cannot be started.
@@ -117,13 +144,21 @@ class Child:
         return cls(name, process, log, stop_signal, guard)
 
     async def wait(self) -> int:
-        """The exit status, once the process has ended (negative: the signal that killed it)."""
+        """Wait until the process has ended.
+
+        Returns:
+            Its exit status (negative: the signal that killed it).
+        """
         status = await self.process.wait()
         self._guard.forget(self.process.pid)
         return status
 
     async def stop(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - not a limit on the caller but on the process
-        """Ends the process: in good order, or after `timeout` seconds by force."""
+        """End the process: in good order, or else by force.
+
+        Args:
+            timeout: How many seconds it has for good order.
+        """
         if self.process.returncode is None:
             self.process.send_signal(self._stop_signal)
             try:
@@ -134,16 +169,27 @@ class Child:
         await self.wait()
 
     def kill(self) -> None:
-        """Ends the process by force."""
+        """End the process by force."""
         if self.process.returncode is None:
             self.process.kill()
 
     def failure(self, what: str) -> PartFailedError:
-        """An error that says what happened and shows the end of the log."""
+        """Make an error that says what happened and shows the end of the log.
+
+        Args:
+            what: What happened, to follow the program's name.
+
+        Returns:
+            The error.
+        """
         return PartFailedError(f"{self.name} {what}{log_tail(self._log)}")
 
     def ended(self) -> PartFailedError:
-        """The error for a process that ended by itself."""
+        """Make the error for a process that ended by itself.
+
+        Returns:
+            The error.
+        """
         status = self.process.returncode
         if status is not None and status < 0:
             return self.failure(f"was killed by {signal.Signals(-status).name}")
@@ -151,12 +197,27 @@ class Child:
 
 
 def open_log(log: Path) -> BinaryIO:
-    """Open a log to append to, readable by us alone: it may quote data, and the programs inherit the open file."""
+    """Open a log to append to, readable by us alone: it may quote data, and programs inherit the open file.
+
+    Args:
+        log: The file.
+
+    Returns:
+        The open file.
+    """
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def log_tail(log: Path, lines: int = _TAIL) -> str:
-    """The last lines of a log, ready to be put behind a message; empty when there are none."""
+    """Return the last lines of a log, ready to be put behind a message.
+
+    Args:
+        log: The file.
+        lines: How many.
+
+    Returns:
+        The lines, indented; empty when there are none.
+    """
     try:
         text = log.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

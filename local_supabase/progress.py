@@ -24,7 +24,11 @@ class Progress:
         return self
 
     def say(self, step: str) -> None:
-        """Shows the step that begins now."""
+        """Show the step that begins now.
+
+        Args:
+            step: For people.
+        """
         if self._task is None:
             self._console.print(step, markup=False)
         else:

@@ -119,7 +119,7 @@ class RealtimeServer:
         self._stopped.set()
 
     async def wait(self) -> None:
-        """Return when the server was stopped.
+        """Wait until the server was stopped.
 
         Raises:
             Exception: What made it crash. The loss of PostgreSQL is no crash: the server reconnects.
@@ -134,7 +134,14 @@ class RealtimeServer:
             stopped.cancel()
 
     async def fault(self, name: str, **args: Any) -> dict[str, Any]:
-        """Make something go wrong, for tests; see `realtime_faults.Faults` for names and arguments.
+        """Make something go wrong, for tests.
+
+        Args:
+            name: A method of `realtime_faults.Faults`.
+            **args: Its arguments.
+
+        Returns:
+            What it reports.
 
         Raises:
             PermissionError: The server was started without faults.

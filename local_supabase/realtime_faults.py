@@ -45,6 +45,13 @@ class Faults:
     async def run(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         """Run a fault by name.
 
+        Args:
+            name: The fault.
+            args: Its arguments.
+
+        Returns:
+            What it reports.
+
         Raises:
             ValueError: There is none of this name, or the arguments do not fit.
         """
@@ -63,7 +70,11 @@ class Faults:
         await self._open.wait()
 
     def refusal(self) -> web.Response | None:
-        """Return the answer to a new socket while `refuse` is in force."""
+        """Return the answer to a new socket while `refuse` is in force.
+
+        Returns:
+            The answer; None to let the socket in.
+        """
         if time.monotonic() >= self._refuse_until:
             return None
         self._refused += 1

@@ -46,10 +46,13 @@ class Serving:
 
 
 def require_free(port: int) -> None:
-    """Finds out early that a port is taken; the gateway itself does so for certain, but later.
+    """Find out early that a port is taken; the gateway itself does so for certain, but later.
+
+    Args:
+        port: On 127.0.0.1.
 
     Raises:
-        LocalSupabaseError: It is.
+        LocalSupabaseError: It is taken.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,7 +78,19 @@ class Gateway:
 
     @classmethod
     async def launch(cls, tools: Toolchain, guard: Guard, log: Path) -> "Gateway":
-        """Starts Node, which loads lite while other parts start."""
+        """Start Node, which loads lite while other parts start.
+
+        Args:
+            tools: Where Node and the gateway are.
+            guard: Ends the gateway if we vanish.
+            log: The file for its messages.
+
+        Returns:
+            The gateway, which serves nothing yet.
+
+        Raises:
+            PartFailedError: Node cannot be started.
+        """
         child = await Child.start(
             "The REST and Auth gateway",
             [str(tools.node), str(tools.server)],
@@ -89,7 +104,10 @@ class Gateway:
         return cls(child)
 
     async def provision(self, database_url: str) -> None:
-        """Lets lite create the schema `auth`.
+        """Let lite create the schema `auth`.
+
+        Args:
+            database_url: With the superuser's password.
 
         Raises:
             PartFailedError: It could not.
@@ -105,7 +123,13 @@ class Gateway:
         )
 
     async def serve(self, what: Serving) -> int:
-        """Starts to serve, and returns the port.
+        """Start to serve.
+
+        Args:
+            what: What to serve, and where.
+
+        Returns:
+            The port.
 
         Raises:
             LocalSupabaseError: The port is taken.
@@ -118,7 +142,10 @@ class Gateway:
         return port
 
     async def fault(self, **command: Any) -> None:
-        """Sets or lifts a fault of REST.
+        """Set or lift a fault of REST.
+
+        Args:
+            **command: Its `kind` and arguments.
 
         Raises:
             PartFailedError: The gateway knows no such fault.
@@ -126,7 +153,7 @@ class Gateway:
         await self._ask("fault", **command)
 
     async def database_back(self) -> None:
-        """Returns when requests are answered again, after PostgreSQL was away and is back.
+        """Return when requests are answered again, after PostgreSQL was away and is back.
 
         Raises:
             PartFailedError: They are not.
@@ -171,7 +198,7 @@ class Gateway:
                 waiting.exception()  # fetched here, so that one nobody waits for is no warning
 
     async def stop(self) -> None:
-        """Ends the gateway."""
+        """End the gateway."""
         await self.child.stop(timeout=3.0)
         await self._reader
 

@@ -54,7 +54,11 @@ class StackInfo:
     faults_socket: str | None = None
 
     def environment(self) -> dict[str, str]:
-        """The same as the environment variables that READY prints."""
+        """Return the same as the environment variables that READY prints.
+
+        Returns:
+            `SUPABASE_URL`, the keys and `DATABASE_URL`, and `FAULTS_SOCKET` if there is one.
+        """
         variables = {
             "SUPABASE_URL": self.supabase_url,
             "SUPABASE_SECRET_KEY": self.secret_key,
@@ -101,7 +105,7 @@ class LocalSupabase:
         await self.stop()
 
     async def wait(self) -> None:
-        """Returns when the stack was stopped.
+        """Wait until the stack was stopped.
 
         Raises:
             PartFailedError: A part ended by itself.
@@ -109,7 +113,7 @@ class LocalSupabase:
         await asyncio.shield(self._failed)
 
     async def stop(self) -> None:
-        """Ends everything that runs; may be called again, and goes on to the end when cancelled."""
+        """End everything that runs; may be called again, and goes on to the end when cancelled."""
         self._stopping = True
         closing = asyncio.ensure_future(self._exits.aclose())
         cancelled = False
@@ -126,7 +130,7 @@ class LocalSupabase:
             raise asyncio.CancelledError
 
     def hurry(self) -> None:
-        """Ends the programs by force, for people who press Ctrl-C twice; `stop` still has to finish."""
+        """End the programs by force, for people who press Ctrl-C twice; `stop` still has to finish."""
         for child in self._children:
             child.kill()
 

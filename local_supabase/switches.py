@@ -28,11 +28,14 @@ class Switches:
         self._restarted = restarted
 
     async def turn(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Turns one switch.
+        """Turn one switch.
 
         Args:
             name: `part.fault`, such as `postgres.kill`.
             arguments: Of the fault.
+
+        Returns:
+            What the switch reports.
 
         Raises:
             LocalSupabaseError: There is no such switch, or it cannot be turned now.
