@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from streak_client import _http, _inputs
 from streak_client._base import check_timeout, closed_error, narrow
 from streak_client._calls import Pages
+from streak_client._metrics import Metrics
 from streak_client._retry import async_retrying
 from streak_client._steps import Flow, Request, Rpc, Step
+from streak_client._tracing import name_of, span
 from streak_client._translate import translate
 from streak_client.errors import StreakError
 from streak_client.settings import Settings
@@ -24,9 +26,11 @@ class AsyncDriver:
         settings: Where the service is, and the key.
         max_retries: How many attempts may follow the first.
         timeout: Seconds without progress after which an attempt is given up.
+        metrics: Counts retries and errors.
     """
 
-    def __init__(self, settings: Settings, max_retries: int, timeout: float) -> None:
+    def __init__(self, settings: Settings, max_retries: int, timeout: float, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._max_retries = _inputs.whole_number(max_retries, "max_retries", 0)
         self._http, self._supabase = _http.open_async(settings, check_timeout(timeout))
         self._postgrest = self._supabase.postgrest
@@ -66,21 +70,22 @@ class AsyncDriver:
         Raises:
             StreakError: The operation failed.
         """
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    result = await self._take(step)
-                except StreakError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        with self._metrics.errors():
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        result = await self._take(step)
+                    except StreakError as error:
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(result)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
 
     async def _take(self, step: Step[T]) -> T:
-        async for attempt in async_retrying(self._max_retries):
+        async for attempt in async_retrying(self._max_retries, self._metrics.retry):
             with attempt:
                 return step.read(await self._execute(step.request()))
         raise AssertionError("tenacity re-raises the last error")
@@ -88,7 +93,7 @@ class AsyncDriver:
     async def _execute(self, request: Request) -> object:
         if self._http.is_closed:
             raise closed_error()
-        with _http.exchange() as exchange:
+        with span(name_of(request)), _http.exchange() as exchange:
             try:
                 answer = await self._build(request).execute()
             except Exception as error:

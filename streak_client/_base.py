@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 from uuid import UUID
 
 from postgrest.base_request_builder import BaseSelectRequestBuilder
@@ -15,9 +15,15 @@ from streak_client import _inputs
 from streak_client._cache import CacheInfo, Caching
 from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
+from streak_client._metrics import Metrics
+from streak_client._outbox import Outbox
 from streak_client._steps import Select
 from streak_client.errors import ConfigurationError, InvalidInputError, StreakError
+from streak_client.models import ActivityOutcome
 from streak_client.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_TIMEOUT = 10.0
@@ -61,6 +67,7 @@ class ClientOptions(TypedDict, total=False):
     caching: Caching | None
     rate_limit: RateLimit | None
     outbox: str | Path | None
+    registry: CollectorRegistry | None
     clock: Clock
 
 
@@ -80,11 +87,14 @@ class ClientBase:
     Args:
         settings: Where the service is, and the key.
         clock: Tells the present instant.
+        metrics: Counts for Prometheus.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, metrics: Metrics) -> None:
         self._settings = settings
         self._clock = clock
+        self._metrics = metrics
+        self._outbox: Outbox | None = None
         self._reads: CachedReads | None = None
 
     def cache_info(self) -> CacheInfo:
@@ -94,6 +104,19 @@ class ClientBase:
             Hits, misses and size; zeros without a cache.
         """
         return CacheInfo(0, 0, 0) if self._reads is None else self._reads.info()
+
+    def outbox_depth(self) -> int:
+        """Count what waits in the outbox.
+
+        Returns:
+            The number of activities; 0 without an outbox.
+        """
+        return 0 if self._outbox is None else self._outbox.depth()
+
+    def _note_errors(self, outcomes: Iterable[ActivityOutcome]) -> None:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self._metrics.error(outcome.error)
 
     def _forget(self, user_ids: Iterable[UUID | str]) -> None:
         if self._reads is None:

@@ -13,6 +13,7 @@ import httpx
 
 from streak_client._base import utc_now
 from streak_client._driver import Driver
+from streak_client._metrics import Metrics
 from streak_client._proxies import is_loopback
 from streak_client._steps import Call, Flow, Request, Rpc, Select
 from streak_client.errors import (
@@ -92,7 +93,7 @@ def examine(settings: Settings, publishable_key: str | None) -> Iterator[Finding
     Yields:
         The findings; after a service that does not answer or a refused key there is no further one.
     """
-    driver = Driver(settings, max_retries=1, timeout=TIMEOUT)
+    driver = Driver(settings, 1, TIMEOUT, Metrics())
     try:
         first = list(_service_and_key(driver))
         yield from first

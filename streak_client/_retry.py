@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
@@ -50,17 +51,22 @@ def _wait(state: RetryCallState) -> float:
     return delay_after(state.attempt_number)
 
 
-def _log(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    code = error.code.value if isinstance(error, StreakError) else "?"
-    logger.info("attempt %d failed with %s, trying again", state.attempt_number, code)
+def _note(count: Callable[[], None]) -> Callable[[RetryCallState], None]:
+    def note(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        code = error.code.value if isinstance(error, StreakError) else "?"
+        logger.info("attempt %d failed with %s, trying again", state.attempt_number, code)
+        count()
+
+    return note
 
 
-def retrying(max_retries: int) -> Retrying:
+def retrying(max_retries: int, count: Callable[[], None]) -> Retrying:
     """Make the policy for one call of the sync client.
 
     Args:
         max_retries: How many attempts may follow the first.
+        count: Told of each attempt after the first.
 
     Returns:
         An iterable of attempts; it keeps state, so each call needs its own.
@@ -69,16 +75,17 @@ def retrying(max_retries: int) -> Retrying:
         stop=stop_after_attempt(max_retries + 1),
         wait=_wait,
         retry=retry_if_exception(is_transient),
-        before_sleep=_log,
+        before_sleep=_note(count),
         reraise=True,
     )
 
 
-def async_retrying(max_retries: int) -> AsyncRetrying:
+def async_retrying(max_retries: int, count: Callable[[], None]) -> AsyncRetrying:
     """Make the policy for one call of the async client.
 
     Args:
         max_retries: How many attempts may follow the first.
+        count: Told of each attempt after the first.
 
     Returns:
         An async iterable of attempts; it keeps state, so each call needs its own.
@@ -87,6 +94,6 @@ def async_retrying(max_retries: int) -> AsyncRetrying:
         stop=stop_after_attempt(max_retries + 1),
         wait=_wait,
         retry=retry_if_exception(is_transient),
-        before_sleep=_log,
+        before_sleep=_note(count),
         reraise=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 from uuid import UUID
 
 from streak_client import _calls, _import, _inputs
@@ -31,7 +31,9 @@ from streak_client._cache import Caching
 from streak_client._drain import note_unsent
 from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
+from streak_client._metrics import metrics_for
 from streak_client._outbox import Outbox
+from streak_client._tracing import span
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
@@ -43,6 +45,9 @@ from streak_client.models import (
     Zone,
 )
 from streak_client.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 class AsyncStreakClient(AsyncLookups, ClientBase):
@@ -62,6 +67,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         rate_limit: How many single updates of one user are let through; None lets all through.
         outbox: A file that `handle_problem_solved` writes to before it sends, and that keeps what could not be sent;
             None keeps nothing.
+        registry: Where Prometheus finds what this client counts (needs the extra `metrics`); None counts nothing.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -79,14 +85,17 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         caching: Caching | None = DEFAULT_CACHING,
         rate_limit: RateLimit | None = None,
         outbox: str | Path | None = None,
+        registry: CollectorRegistry | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(Settings(supabase_url, secret_key), clock)
-        self._driver = AsyncDriver(self._settings, max_retries, timeout)
+        super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
+        self._driver = AsyncDriver(self._settings, max_retries, timeout, self._metrics)
         self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
         self._reads: AsyncReads | None = None if caching is None else AsyncReads(self._load, caching, clock)
         self._guard = None if rate_limit is None else AsyncGuard(rate_limit)
-        self._drainer = None if outbox is None else AsyncDrainer(self._driver, Outbox(outbox), clock, self._forget)
+        self._outbox = None if outbox is None else Outbox(outbox)
+        self._drainer = None if self._outbox is None else AsyncDrainer(self._driver, self._outbox, clock, self._forget)
+        self._metrics.add(self)
 
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -122,6 +131,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         """Close the connections; the client cannot be used afterwards."""
         if self._gatherer is not None:
             await self._gatherer.aclose()
+        self._metrics.discard(self)
         if self._drainer is not None:
             await self._drainer.aclose()
         await self._driver.aclose()
@@ -201,14 +211,15 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         return 0 if self._drainer is None else await self._drainer.drain()
 
     async def _count(self, prepared: Prepared) -> StreakUpdate:
-        if self._guard is not None:
-            await self._guard.check(prepared.user_id)
-        try:
-            if self._gatherer is None:
-                return await self._driver.run(_calls.update_user_streak(prepared))
-            return await self._gatherer.submit(prepared)
-        finally:
-            self._forget([prepared.user_id])
+        with span("update_user_streak"), self._metrics.update(), self._metrics.errors():
+            if self._guard is not None:
+                await self._guard.check(prepared.user_id)
+            try:
+                if self._gatherer is None:
+                    return await self._driver.run(_calls.update_user_streak(prepared))
+                return await self._gatherer.submit(prepared)
+            finally:
+                self._forget([prepared.user_id])
 
     async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.
@@ -226,7 +237,9 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         """
         given = _calls.activity_list(activities)
         try:
-            return await self._driver.run(_calls.update_user_streaks(given, self._clock()))
+            outcomes = await self._driver.run(_calls.update_user_streaks(given, self._clock()))
+            self._note_errors(outcomes)
+            return outcomes
         finally:
             self._forget(activity.user_id for activity in given)
 

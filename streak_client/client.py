@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 from uuid import UUID
 
 from streak_client import _calls, _import, _inputs
@@ -29,8 +29,10 @@ from streak_client._gate import Gathering
 from streak_client._gatherer import Gatherer
 from streak_client._guard import Guard, RateLimit
 from streak_client._lookups import Lookups
+from streak_client._metrics import metrics_for
 from streak_client._outbox import Outbox
 from streak_client._reads import Reads
+from streak_client._tracing import span
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
     Activity,
@@ -42,6 +44,9 @@ from streak_client.models import (
     Zone,
 )
 from streak_client.settings import Settings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 class StreakClient(Lookups, ClientBase):
@@ -61,6 +66,7 @@ class StreakClient(Lookups, ClientBase):
         rate_limit: How many single updates of one user are let through; None lets all through.
         outbox: A file that `handle_problem_solved` writes to before it sends, and that keeps what could not be sent;
             None keeps nothing.
+        registry: Where Prometheus finds what this client counts (needs the extra `metrics`); None counts nothing.
         clock: Tells the present instant as an aware `datetime`.
 
     Raises:
@@ -78,14 +84,17 @@ class StreakClient(Lookups, ClientBase):
         caching: Caching | None = DEFAULT_CACHING,
         rate_limit: RateLimit | None = None,
         outbox: str | Path | None = None,
+        registry: CollectorRegistry | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(Settings(supabase_url, secret_key), clock)
-        self._driver = Driver(self._settings, max_retries, timeout)
+        super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
+        self._driver = Driver(self._settings, max_retries, timeout, self._metrics)
         self._gatherer = None if gathering is None else Gatherer(self._driver, gathering)
         self._reads: Reads | None = None if caching is None else Reads(self._load, caching, clock)
         self._guard = None if rate_limit is None else Guard(rate_limit)
-        self._drainer = None if outbox is None else Drainer(self._driver, Outbox(outbox), clock, self._forget)
+        self._outbox = None if outbox is None else Outbox(outbox)
+        self._drainer = None if self._outbox is None else Drainer(self._driver, self._outbox, clock, self._forget)
+        self._metrics.add(self)
 
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -121,6 +130,7 @@ class StreakClient(Lookups, ClientBase):
         """Close the connections; the client cannot be used afterwards."""
         if self._gatherer is not None:
             self._gatherer.close()
+        self._metrics.discard(self)
         if self._drainer is not None:
             self._drainer.close()
         self._driver.close()
@@ -200,14 +210,15 @@ class StreakClient(Lookups, ClientBase):
         return 0 if self._drainer is None else self._drainer.drain()
 
     def _count(self, prepared: Prepared) -> StreakUpdate:
-        if self._guard is not None:
-            self._guard.check(prepared.user_id)
-        try:
-            if self._gatherer is None:
-                return self._driver.run(_calls.update_user_streak(prepared))
-            return self._gatherer.submit(prepared)
-        finally:
-            self._forget([prepared.user_id])
+        with span("update_user_streak"), self._metrics.update(), self._metrics.errors():
+            if self._guard is not None:
+                self._guard.check(prepared.user_id)
+            try:
+                if self._gatherer is None:
+                    return self._driver.run(_calls.update_user_streak(prepared))
+                return self._gatherer.submit(prepared)
+            finally:
+                self._forget([prepared.user_id])
 
     def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.
@@ -225,7 +236,9 @@ class StreakClient(Lookups, ClientBase):
         """
         given = _calls.activity_list(activities)
         try:
-            return self._driver.run(_calls.update_user_streaks(given, self._clock()))
+            outcomes = self._driver.run(_calls.update_user_streaks(given, self._clock()))
+            self._note_errors(outcomes)
+            return outcomes
         finally:
             self._forget(activity.user_id for activity in given)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
 from cachetools import TTLCache
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from streak_client import _inputs
@@ -158,12 +159,20 @@ def _documented(
     """Name in the OpenAPI document what is checked in each operation."""
 
 
+def _exposition(registry: CollectorRegistry) -> Callable[[Request], Response]:
+    def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics
+
+
 def create_app(
     client: AsyncStreakClient,
     authenticator: Authenticator,
     *,
     self_update: bool = False,
     leaderboard_seconds: float = LEADERBOARD_SECONDS,
+    registry: CollectorRegistry | None = None,
 ) -> FastAPI:
     """Make the REST API.
 
@@ -172,6 +181,7 @@ def create_app(
         authenticator: Tells who asks: Supabase's JWTs (JWKS or the legacy secret) and the secret key.
         self_update: Whether users may count their own activities, always as of now.
         leaderboard_seconds: For how long a page of the leaderboard is given again.
+        registry: What ``/metrics`` shows; None leaves it out.
 
     Returns:
         An ASGI app; ``/openapi.json`` describes it, ``/docs`` shows it.
@@ -181,6 +191,8 @@ def create_app(
     )
     api = Api(client, authenticator, self_update=self_update, leaderboard_seconds=leaderboard_seconds)
     app.include_router(api.router)
+    if registry is not None:
+        app.add_route("/metrics", _exposition(registry), include_in_schema=False)
     app.add_middleware(LimitBody)
     install(app)
     return app

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from realtime_bridge.auth import Authenticator
@@ -53,11 +54,14 @@ async def rest_app(
         supabase_secret_key=SecretStr(settings.secret_key),
         supabase_jwt_secret=SecretStr(jwt_secret) if jwt_secret else None,
     )
+    registry = CollectorRegistry()
     async with (
         httpx.AsyncClient(timeout=AUTH_TIMEOUT, trust_env=not is_loopback(settings.url)) as http,
-        AsyncStreakClient(settings.url, settings.secret_key, rate_limit=rate_limit or RateLimit()) as client,
+        AsyncStreakClient(
+            settings.url, settings.secret_key, rate_limit=rate_limit or RateLimit(), registry=registry
+        ) as client,
     ):
-        yield create_app(client, Authenticator(project, http), self_update=self_update)
+        yield create_app(client, Authenticator(project, http), self_update=self_update, registry=registry)
 
 
 @dataclass(frozen=True, slots=True)

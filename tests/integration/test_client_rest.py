@@ -83,6 +83,15 @@ async def test_the_originals_endpoints(api: httpx.AsyncClient, stack: StackInfo,
     assert str(user) in {entry["user_id"] for entry in board}
 
 
+async def test_metrics(api: httpx.AsyncClient, stack: StackInfo, new_user: NewUser) -> None:
+    """`/metrics` tells what passed, and of whom it does not."""
+    user = await new_user()
+    await api.post("/api/streak/update", json={"userId": str(user)}, headers=key(stack))
+    text = (await api.get("/metrics")).text
+    assert "streak_client_update_seconds_count 1.0" in text
+    assert str(user) not in text
+
+
 async def test_batch_history_and_calendar(api: httpx.AsyncClient, stack: StackInfo, new_user: NewUser) -> None:
     """A batch answers each activity in order with a result or a problem; history and calendar tell what happened."""
     user, today = await new_user(), datetime.now(UTC).date()
