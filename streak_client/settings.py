@@ -69,8 +69,7 @@ class Settings:
             ConfigurationError: A setting is missing or wrong, or the secret key stands under a ``VITE_`` name.
         """
         url = _first(values, URL_NAMES)
-        key = _first(values, KEY_NAMES)
-        _refuse_browser_key(values, has_other=key is not None)
+        key = secret_key_from(values)
         missing = [names[0] for names, value in ((URL_NAMES, url), (KEY_NAMES, key)) if value is None]
         if url is None or key is None:
             raise ConfigurationError(f"Set {' and '.join(missing)} in the environment or in a .env file.")
@@ -95,6 +94,23 @@ def environment(env_file: str | Path | None = None) -> dict[str, str | None]:
     return {**(dotenv_values(path) if path else {}), **os.environ}
 
 
+def secret_key_from(values: Mapping[str, str | None]) -> str | None:
+    """Find the secret key, unchecked.
+
+    Args:
+        values: Names and values, as an environment holds them.
+
+    Returns:
+        The key, or None if there is none.
+
+    Raises:
+        ConfigurationError: It stands under a ``VITE_`` name only.
+    """
+    key = _first(values, KEY_NAMES)
+    _refuse_browser_key(values, has_other=key is not None)
+    return key
+
+
 def _first(values: Mapping[str, str | None], names: tuple[str, ...]) -> str | None:
     return next((value.strip() for name in names if (value := values.get(name)) and value.strip()), None)
 
@@ -112,11 +128,13 @@ def _refuse_browser_key(values: Mapping[str, str | None], *, has_other: bool) ->
     logger.warning(reason)
 
 
-def check_url(url: object) -> str:
-    """Check a project's URL.
+def check_url(url: object, name: str = "The Supabase URL", example: str = "https://<project>.supabase.co") -> str:
+    """Check the URL of a service.
 
     Args:
         url: The URL.
+        name: What it is called in messages.
+        example: What it looks like.
 
     Returns:
         The URL without a slash at its end.
@@ -125,17 +143,17 @@ def check_url(url: object) -> str:
         ConfigurationError: It is no http or https URL, or holds a user name, a password, a query or a fragment.
     """
     if not isinstance(url, str) or not url:
-        raise ConfigurationError("The Supabase URL is missing.")
+        raise ConfigurationError(f"{name} is missing.")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError("The Supabase URL is malformed.") from None
+        raise ConfigurationError(f"{name} is malformed.") from None
     # The URL itself stays out of these messages: what was pasted there by mistake may be a secret.
     if parts.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
-        raise ConfigurationError("The Supabase URL must look like https://<project>.supabase.co.")
+        raise ConfigurationError(f"{name} must look like {example}.")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("The Supabase URL must hold no user name, password, query or fragment.")
+        raise ConfigurationError(f"{name} must hold no user name, password, query or fragment.")
     return url.rstrip("/")
 
 

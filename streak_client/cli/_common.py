@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     # `streaks --help` shows its page without waiting for them.
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 SERVICE_FAILED = 1
 WRONG_INPUT = 2
+UUID_LENGTH = 36
 
 
 class CommandError(click.ClickException):
@@ -86,6 +88,25 @@ def messages() -> Console:
     from rich.console import Console  # noqa: PLC0415 - see above
 
     return Console(stderr=True, highlight=False)
+
+
+def compact_table(*headers: str, user: str = "user") -> Table:
+    """Make a table of results that fits into 80 columns where it can.
+
+    Args:
+        headers: The columns' names.
+        user: The column of user ids. They are never split, so that they can be copied.
+
+    Returns:
+        The table, without rows.
+    """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - see above
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for header in headers:
+        table.add_column(header, no_wrap=header == user, min_width=UUID_LENGTH if header == user else None)
+    return table
 
 
 def progress_bar(console: Console) -> Progress:

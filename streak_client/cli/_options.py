@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Any, TypeVar
 
 import click
 from pydantic import BaseModel
+
+
+class FiniteFloat(click.FloatRange):
+    """A number within a range; what is no number (``nan``) or without an end (``inf``) is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number.
+
+        Args:
+            value: What was given.
+            param: The option.
+            ctx: Click's context.
+
+        Returns:
+            The number.
+
+        Raises:
+            click.BadParameter: It is no finite number, or outside the range.
+        """
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import click
-from rich.table import Table
 from rich.text import Text
 
-from streak_client.cli._common import output
+from streak_client.cli._common import compact_table, output
 from streak_client.cli._options import day, json_option, print_json
 from streak_client.client import StreakClient
 from streak_client.models import CalendarDay, DayKind, LeaderboardOrder
@@ -32,7 +31,7 @@ def leaderboard(limit: int, offset: int, longest: bool, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    table = Table("#", "user", "current", "longest", "last active", "today")
+    table = compact_table("#", "user", "current", "longest", "last active", "today")
     for entry in entries:
         numbers = (str(entry.current_streak), str(entry.longest_streak))
         today = "yes" if entry.is_active_today else ""
@@ -51,7 +50,7 @@ def history(user: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    table = Table("written (UTC)", "change", "day", "zone", "current", "longest", "version", "reason")
+    table = compact_table("written (UTC)", "change", "day", "zone", "current", "longest", "version", "reason")
     for entry in entries:
         table.add_row(
             f"{entry.created_at.astimezone(UTC):%Y-%m-%d %H:%M}",

@@ -12,6 +12,7 @@ import click
 from streak_client.async_client import AsyncStreakClient
 from streak_client.cli._activity_file import read_activity, split_by_age
 from streak_client.cli._common import WRONG_INPUT, CommandError, messages, output
+from streak_client.cli._options import FiniteFloat
 from streak_client.cli._playback import Played, play
 from streak_client.cli._users import create_users
 from streak_client.errors import UserNotFoundError
@@ -25,7 +26,7 @@ SHOWN = 5
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--speed",
-    type=click.FloatRange(0),
+    type=FiniteFloat(0),
     default=0.0,
     show_default=True,
     help="Seconds of activity played in one second, at least 1; 0 is as fast as possible.",

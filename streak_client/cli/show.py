@@ -20,7 +20,10 @@ def show(user: str, as_json: bool) -> None:
     if as_json:
         click.echo(streak.model_dump_json())
     else:
-        output().print(streak_table(streak))
+        console = output()
+        # As a table's title it would be wrapped to the table's width.
+        console.print(str(streak.user_id), soft_wrap=True)
+        console.print(streak_table(streak))
 
 
 def streak_table(streak: UserStreak) -> Table:
@@ -32,7 +35,7 @@ def streak_table(streak: UserStreak) -> Table:
     Returns:
         A table of two columns.
     """
-    table = Table(title=str(streak.user_id), show_header=False, title_justify="left")
+    table = Table(show_header=False)
     for name, value in (
         ("current streak", f"{streak.current_streak} days"),
         ("longest streak", f"{streak.longest_streak} days"),

@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from streak_client._outbox import Outbox
 from streak_client.cli._activity_file import read_activity
-from streak_client.cli._common import CommandError, messages, output, progress_bar
+from streak_client.cli._common import CommandError, compact_table, messages, output, progress_bar
 from streak_client.cli._options import day, instant, json_option, print_json
 from streak_client.client import StreakClient
 from streak_client.models import StreakUpdate
@@ -78,7 +77,7 @@ def outbox(file: Path, drain: bool, refused: bool) -> None:
             client.drain_outbox()
     box = Outbox(file)
     entries = box.entries(refused=refused)
-    table = Table("queued (UTC)", "user", "activity at (UTC)", "zone", "attempts", "last error")
+    table = compact_table("queued (UTC)", "user", "activity at (UTC)", "zone", "attempts", "last error")
     for entry in entries:
         times = [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (entry.queued_at, entry.activity_at)]
         table.add_row(times[0], str(entry.user_id), times[1], entry.timezone or "", str(entry.attempts), entry.error)
