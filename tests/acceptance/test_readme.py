@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from local_supabase.stack import StackInfo
+from streak_client import Settings
+from streak_client.rest.serving import rest_app, serve_app
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -25,9 +27,14 @@ async def run(example: str, **names: Any) -> None:
         await outcome
 
 
+def examples_with(word: str) -> list[str]:
+    """The examples that hold a word."""
+    return [example for example in EXAMPLES if word in example]
+
+
 def client_examples() -> list[str]:
     """The examples that use a client."""
-    return [example for example in EXAMPLES if "update_user_streak" in example]
+    return examples_with("update_user_streak")
 
 
 @pytest.mark.parametrize("example", client_examples())
@@ -50,6 +57,46 @@ async def test_each_client_example_counts_an_activity(
 def test_there_is_a_sync_and_an_async_client_example() -> None:
     """The README shows both clients."""
     assert ["async with" in example for example in client_examples()] == [False, True]
+
+
+async def test_the_outbox_example_counts_an_activity(
+    stack: StackInfo,
+    new_user: Callable[[], Awaitable[uuid.UUID]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """The outbox's example of the README counts at once while the service is up, and makes its file."""
+    monkeypatch.setenv("SUPABASE_URL", stack.supabase_url)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", stack.secret_key)
+    monkeypatch.chdir(tmp_path)
+    (example,) = examples_with("handle_problem_solved")
+    await run(example, user_id=await new_user())
+    assert capsys.readouterr().out == "1\n"
+    assert (tmp_path / "streaks.db").exists()
+
+
+async def test_the_rest_example_counts_an_activity(
+    stack: StackInfo, new_user: Callable[[], Awaitable[uuid.UUID]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The REST API's example of the README works as it stands."""
+    (example,) = examples_with("/api/streak/update")
+    user_id = await new_user()
+    async with (
+        rest_app(Settings(stack.supabase_url, stack.secret_key)) as app,
+        serve_app(app, "127.0.0.1", 0) as served,
+    ):
+        await asyncio.to_thread(
+            exec, example, {"api_url": served.url, "secret_key": stack.secret_key, "user_id": user_id}
+        )
+    assert capsys.readouterr().out == "FIRST_ACTIVITY\n"
+
+
+def test_every_example_has_a_test() -> None:
+    """No example of the README goes untested."""
+    assert len(EXAMPLES) == len(client_examples()) + len(
+        [*examples_with("handle_problem_solved"), *examples_with("/api/streak/update"), *examples_with("Bridge")]
+    )
 
 
 async def test_the_bridge_example_prints_the_snapshot(
