@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
-from collections.abc import Coroutine, Iterable
+import socket
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from pydantic import SecretStr
 
 from streak_client.cli._common import CommandError, messages
 from streak_client.cli._demo import run_demo
+from streak_client.cli._env_file import check_env_file, env_file
 from streak_client.cli._extras import extra
+from streak_client.cli._options import FiniteFloat
 from streak_client.cli.replay import check_speed
 from streak_client.settings import Settings
 
@@ -42,6 +46,7 @@ class Options:
     api_port: int
     data_dir: Path | None
     project_dir: Path | None
+    env_file: Path | None
     faults: bool
     debounce: float
     demo: bool
@@ -52,7 +57,7 @@ class Options:
 @click.option("--demo", is_flag=True, help="Play the real activity of 275 people, the last six days live.")
 @click.option(
     "--speed",
-    type=click.FloatRange(0),
+    type=FiniteFloat(0),
     default=DEMO_SPEED,
     show_default=True,
     help="With --demo: seconds of activity played in one second, at least 1; 0 is as fast as possible.",
@@ -66,10 +71,15 @@ class Options:
 @click.option("--api-port", type=click.IntRange(0, 65535), help=f"Default {API_PORT}; any free one with --port 0.")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Keep data and keys here.")
 @click.option("--project-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Holds supabase/.")
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep URLs and keys in this file meanwhile; as .env, other commands read it.",
+)
 @click.option("--faults", is_flag=True, help="Open a socket with fault switches, for tests.")
 @click.option(
     "--debounce",
-    type=click.FloatRange(0, 3600),
+    type=FiniteFloat(0, 3600),
     default=2.0,
     show_default=True,
     help="Seconds of quiet before the bridge sends a change, unless a listener asks for another; 0: at once.",
@@ -82,6 +92,7 @@ def up(  # noqa: PLR0913, PLR0917 - one for each option
     api_port: int | None,
     data_dir: Path | None,
     project_dir: Path | None,
+    env_file: Path | None,
     faults: bool,
     debounce: float,
 ) -> None:
@@ -94,7 +105,8 @@ def up(  # noqa: PLR0913, PLR0917 - one for each option
         bridge_port = BRIDGE_PORT if port else 0
     if api_port is None:
         api_port = API_PORT if port else 0
-    options = Options(port, bridge_port, api_port, data_dir, project_dir, faults, debounce, demo, speed)
+    options = Options(port, bridge_port, api_port, data_dir, project_dir, env_file, faults, debounce, demo, speed)
+    _check(options)
     with extra("all"):
         import streak_client.rest.serving  # noqa: F401, PLC0415 - miss it now rather than after the start
         from local_supabase.errors import LocalSupabaseError  # noqa: PLC0415 - only this command needs it
@@ -103,6 +115,19 @@ def up(  # noqa: PLR0913, PLR0917 - one for each option
         asyncio.run(_until_signal(options))
     except (LocalSupabaseError, ServerStoppedError, OSError) as error:
         raise CommandError(str(error)) from error
+
+
+def _check(options: Options) -> None:
+    """Find now what would end the command after a start of many seconds."""
+    if options.env_file is not None:
+        check_env_file(options.env_file)
+    ports = {"--port": options.port, "--bridge-port": options.bridge_port, "--api-port": options.api_port}
+    for name, port in ports.items():
+        try:
+            # Port 0 always succeeds. SO_REUSEADDR is set, as the servers set it.
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise CommandError(f"Port {port} cannot be used ({error.strerror}); choose with {name}.") from error
 
 
 async def _until_signal(options: Options) -> None:
@@ -156,13 +181,29 @@ async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> 
                 raise CommandError(reason) from error
             await served.bridge.wait_live(LIVE_SECONDS)
             api = await _serve_api(exits, stack.info, options.api_port)
-        urls = {"BRIDGE_URL": served.url, "API_URL": api.url}
-        click.echo(f"READY {json.dumps(stack.info.environment() | urls)}")
+        variables = stack.info.environment() | {"BRIDGE_URL": served.url, "API_URL": api.url}
+        if options.env_file is not None:
+            exits.enter_context(env_file(options.env_file, variables))
+        click.echo(f"READY {json.dumps(variables)}")
         messages().print(f"Changes: {served.url}/events   REST API: {api.url}/docs   Ctrl-C ends everything.")
+        messages().print(_elsewhere(variables, options.env_file), soft_wrap=True, markup=False)
         jobs: list[Coroutine[Any, Any, None]] = [stack.wait(), served.wait(), api.wait()]
         if options.demo:
             jobs.append(run_demo(stack.info, served, options.speed))
         await _all(jobs)
+
+
+def _elsewhere(variables: Mapping[str, str], file: Path | None) -> str:
+    """Say how other commands find this service; the keys stay in READY's line and in the file."""
+    if file is not None:
+        return f"In another terminal: cd {shlex.quote(str(file.absolute().parent))} && streaks watch" + (
+            "" if file.name == ".env" else f"   ({file.name} must be loaded there: only .env is read by itself)"
+        )
+    exports = " ".join(f"{name}={shlex.quote(variables[name])}" for name in ("SUPABASE_URL", "BRIDGE_URL", "API_URL"))
+    return (
+        f"In another terminal: export {exports}\nand SUPABASE_SECRET_KEY (and DATABASE_URL, for streaks replay "
+        "--create-users) from the line READY; or start with --env-file .env, which the other commands read."
+    )
 
 
 async def _serve_api(exits: AsyncExitStack, info: StackInfo, port: int) -> ServedApi:

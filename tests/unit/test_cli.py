@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from streak_client import Activity
+from streak_client import Activity, ConnectionFailedError, Outbox
+from streak_client._batch import Prepared
 from streak_client.cli import main
 from streak_client.cli._activity_file import demo_file, instant, move_to_present, read_activity, split_by_age
 from streak_client.cli._common import CommandError
@@ -42,7 +43,7 @@ STREAK = {
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each command finds a service in its environment, and no `.env`."""
-    for name in (*KEY_NAMES, "DATABASE_URL", "BRIDGE_URL"):
+    for name in (*KEY_NAMES, "DATABASE_URL", "BRIDGE_URL", "STREAKS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SUPABASE_URL", URL)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_unit")
@@ -103,6 +104,73 @@ def test_a_failed_service_is_status_1_and_wrong_input_is_status_2() -> None:
     assert "Traceback" not in failed.stderr + wrong.stderr
 
 
+@pytest.mark.parametrize("columns", ["80", "40"])
+@respx.mock
+def test_ids_are_never_split(columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the terminal is, a user's id stays in one piece in every command's output."""
+    monkeypatch.setenv("COLUMNS", columns)
+    entry = {**STREAK, "user_id": str(USER), "rank": 1}
+    respx.post(f"{URL}/rest/v1/rpc/get_user_streak").respond(json=[STREAK])
+    respx.post(f"{URL}/rest/v1/rpc/get_streak_leaderboard").respond(json=[entry])
+    box = Outbox(tmp_path / "outbox.db")
+    box.put(Prepared(USER, NOW, "UTC", "r"), ConnectionFailedError("gone"), NOW)
+    box.close()
+    for arguments in (("show", str(USER)), ("leaderboard",), ("outbox", str(tmp_path / "outbox.db"))):
+        assert str(USER) in run(*arguments).stdout, arguments
+    if columns == "80":
+        assert "2026-11-21" in run("leaderboard").stdout
+
+
+@respx.mock
+def test_watch_prints_a_change_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is one line with its id whole, also where a line has 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    change = {"type": "change", "user_id": str(USER), "event": "incremented", "streak": STREAK}
+    stream = httpx.Response(200, text=f"data: {json.dumps(change)}\n\n", headers={"content-type": "text/event-stream"})
+    respx.get("http://bridge.test/events").mock(side_effect=[stream, httpx.Response(401)])
+    (line,) = run("watch", "--bridge-url", "http://bridge.test").stdout.splitlines()
+    assert str(USER) in line
+    assert line.endswith("longest   5")
+
+
+@pytest.mark.parametrize("address", ["foo", "ftp://x", "http://", "http://me:hunter2@x"])
+def test_a_bridge_that_is_no_url_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`watch` ends with status 2 and the name of what is wrong, and does not repeat its value."""
+    monkeypatch.setenv("BRIDGE_URL", address)
+    result = run("watch")
+    assert result.exit_code == 2
+    assert "BRIDGE_URL must" in result.stderr
+    assert "hunter2" not in result.stderr
+    assert "--bridge-url must" in run("watch", "--bridge-url", address).stderr
+
+
+@respx.mock
+def test_watch_without_a_bridge_says_once_what_starts_one() -> None:
+    """The first failure to connect names `streaks up`; the next ones are short."""
+    answers = [httpx.ConnectError("refused"), httpx.ConnectError("refused"), httpx.Response(401)]
+    respx.get("http://bridge.test/events").mock(side_effect=answers)
+    first, second, _ = run("watch", "--bridge-url", "http://bridge.test").stderr.splitlines()
+    assert "streaks up" in first
+    assert "BRIDGE_URL" in first
+    assert "streaks up" not in second
+
+
+@respx.mock
+def test_watch_takes_a_users_token_and_needs_no_supabase_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STREAKS_TOKEN goes to the bridge instead of the secret key, and no other setting is asked for."""
+    monkeypatch.delenv("SUPABASE_URL")
+    route = respx.get("http://bridge.test/events").respond(401)
+    assert "refuses (401)" in run("watch", "--bridge-url", "http://bridge.test").stderr
+    assert route.calls.last.request.headers["authorization"] == "Bearer sb_secret_unit"
+    monkeypatch.delenv("SUPABASE_SECRET_KEY")
+    monkeypatch.setenv("STREAKS_TOKEN", "eyJ.a.b")
+    run("watch", "--bridge-url", "http://bridge.test")
+    assert route.calls.last.request.headers["authorization"] == "Bearer eyJ.a.b"
+    monkeypatch.setenv("STREAKS_TOKEN", "eyJ a")
+    broken = run("watch", "--bridge-url", "http://bridge.test")
+    assert (broken.exit_code, "STREAKS_TOKEN" in broken.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("arguments", [("show", str(USER)), ("watch",)])
 def test_missing_settings_are_named(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A command without a key says which variable to set."""
@@ -118,6 +186,9 @@ def test_missing_settings_are_named(arguments: tuple[str, ...], monkeypatch: pyt
         (("replay", "missing.csv"), "does not exist"),
         (("up", "--speed", "0.5"), "at least 1"),
         (("up", "--speed", "-1"), "--speed"),
+        (("replay", __file__, "--speed", "nan"), "--speed"),
+        (("watch", "--debounce", "nan"), "--debounce"),
+        (("watch", "--max-wait", "inf"), "--max-wait"),
         (("up", "--port", "70000"), "--port"),
         (("watch", "nobody"), "USER[0] is not a UUID"),
         (("watch", "--debounce", "-1"), "--debounce"),
