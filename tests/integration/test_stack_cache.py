@@ -52,8 +52,8 @@ async def test_entries_without_a_mark(tmp_path: Path) -> None:
 
 
 async def test_entries_in_use_stay(tmp_path: Path) -> None:
-    """An entry stays as long as anybody uses it, and counts as used then."""
-    make("packages-a", folder=tmp_path)
+    """An entry stays as long as anybody uses it, as does what will become it, and counts as used then."""
+    make("packages-a", "packages-a.half", folder=tmp_path)
     entry = tmp_path / "packages-a"
     async with in_use(entry):
         assert entry.with_name("packages-a.used").stat().st_mtime > TWO_DAYS_AGO + 1
@@ -61,7 +61,7 @@ async def test_entries_in_use_stay(tmp_path: Path) -> None:
         async with in_use(entry):
             os.utime(entry.with_name("packages-a.used"), (TWO_DAYS_AGO, TWO_DAYS_AGO))
         await shrink(tmp_path, ("packages-",), ())
-        assert folders(tmp_path) == {"packages-a"}
+        assert folders(tmp_path) == {"packages-a", "packages-a.half"}
     await shrink(tmp_path, ("packages-",), ())
     assert folders(tmp_path) == set()
 
