@@ -147,7 +147,11 @@ def test_a_bridge_that_is_no_url_is_named(address: str, monkeypatch: pytest.Monk
 @respx.mock
 def test_watch_without_a_bridge_says_once_what_starts_one() -> None:
     """The first failure to connect names `streaks up`; the next ones are short."""
-    answers = [httpx.ConnectError("refused"), httpx.ConnectError("refused"), httpx.Response(401)]
+    answers: list[httpx.Response | Exception] = [
+        httpx.ConnectError("refused"),
+        httpx.ConnectError("refused"),
+        httpx.Response(401),
+    ]
     respx.get("http://bridge.test/events").mock(side_effect=answers)
     first, second, _ = run("watch", "--bridge-url", "http://bridge.test").stderr.splitlines()
     assert "streaks up" in first

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from streak_client.cli import main
 from streak_client.cli._common import CommandError
 from streak_client.cli._env_file import check_env_file, env_file
+from streak_client.cli.up import _elsewhere
 from streak_client.settings import environment
 
 
@@ -76,3 +77,13 @@ def test_the_file_is_private_is_read_by_the_commands_and_goes_away(tmp_path: Pat
         assert not path.exists()
         path.write_text(leftover)
         check_env_file(path)
+
+
+@pytest.mark.parametrize("file", [None, Path(".env"), Path("other.env")])
+def test_the_hint_for_other_terminals_shows_no_secret(file: Path | None) -> None:
+    """What `streaks up` says besides READY names where to look, and holds no key and no password."""
+    names = ("SUPABASE_URL", "BRIDGE_URL", "API_URL", "SUPABASE_SECRET_KEY", "SUPABASE_JWT_SECRET", "DATABASE_URL")
+    hint = _elsewhere({name: f"value-of-{name}" for name in names}, file)
+    assert "In another terminal: " in hint
+    assert not any(f"value-of-{name}" in hint for name in names[3:])
+    assert (file is None) == ("export SUPABASE_URL=value-of-SUPABASE_URL" in hint)
