@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from limits import RateLimitItem
@@ -16,6 +17,9 @@ from limits.storage import MovingWindowSupport, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from streak_client.errors import ConfigurationError, RateLimitedError
+
+if TYPE_CHECKING:
+    from redis import ConnectionPool
 
 logger = logging.getLogger("streak_client")
 
@@ -50,11 +54,18 @@ class Guard:
     def __init__(self, options: RateLimit) -> None:
         self._item = parse(options)
         with opening_store():
-            storage = storage_from_string(options.store)
+            self._pool = None if in_memory(options) else _open_pool(options)
+            pooled: Any = {} if self._pool is None else {"connection_pool": self._pool}
+            storage = storage_from_string(options.store, **pooled)
         # What `parse` lets pass are these; the types do not say so.
         assert isinstance(storage, Storage)  # noqa: S101
         assert isinstance(storage, MovingWindowSupport)  # noqa: S101
         self._limiter = MovingWindowRateLimiter(storage)
+
+    def close(self) -> None:
+        """Close the connections to the store."""
+        if self._pool is not None:
+            self._pool.disconnect()
 
     def check(self, user_id: UUID) -> None:
         """Count an update.
@@ -95,6 +106,12 @@ def parse(options: RateLimit) -> RateLimitItem:
         raise ConfigurationError(f"the rate limit {options.limit!r} is none, such as '10/minute'") from None
 
 
+def _open_pool(options: RateLimit) -> ConnectionPool:
+    from redis import ConnectionPool  # noqa: PLC0415 - an extra
+
+    return ConnectionPool.from_url(options.store)
+
+
 @contextmanager
 def opening_store() -> Iterator[None]:
     """Word what can go wrong when a store is opened.
@@ -107,23 +124,23 @@ def opening_store() -> Iterator[None]:
     """
     try:
         yield
-    except LimitsConfigurationError as error:
+    except (LimitsConfigurationError, ModuleNotFoundError) as error:
         raise ConfigurationError('the rate limit\'s store needs "supabase-streaks[redis]"') from error
     except ValueError:
         # The cause could repeat the URL, and with it a password.
         raise ConfigurationError("the rate limit's store has a malformed URL") from None
 
 
-def store_options(options: RateLimit) -> dict[str, str]:
-    """Choose the library for an async store.
+def in_memory(options: RateLimit) -> bool:
+    """Tell whether the count is this process's own.
 
     Args:
         options: The store's URL.
 
     Returns:
-        redis-py for Redis, the official client, which the sync guard uses too.
+        False for Redis.
     """
-    return {} if options.store.startswith("memory:") else {"implementation": "redispy"}
+    return options.store.startswith("memory:")
 
 
 def note_failure(error: Exception) -> None:

@@ -134,6 +134,8 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         self._metrics.discard(self)
         if self._drainer is not None:
             await self._drainer.aclose()
+        if self._guard is not None:
+            await self._guard.aclose()
         await self._driver.aclose()
 
     async def update_user_streak(

@@ -133,6 +133,8 @@ class StreakClient(Lookups, ClientBase):
         self._metrics.discard(self)
         if self._drainer is not None:
             self._drainer.close()
+        if self._guard is not None:
+            self._guard.close()
         self._driver.close()
 
     def update_user_streak(
