@@ -152,7 +152,7 @@ class Api:
         return await self._client.get_calendar(user_id, first, last)
 
 
-def _documented(
+async def _documented(  # async: what is not goes through a thread, for each request
     _bearer_token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
     _key: Annotated[str | None, Depends(_api_key)] = None,
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 
 import httpx
@@ -34,12 +34,17 @@ class FaultProxy:
         self._upstream = upstream
         self._choose = choose
         self._http = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50))
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.seen: Counter[Fault | None] = Counter()
         self.struck = asyncio.Event()
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
         try:
             while await self._one(reader, writer):
                 pass
@@ -47,6 +52,8 @@ class FaultProxy:
             pass  # the client has hung up
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -78,7 +85,11 @@ class FaultProxy:
         return False
 
     async def aclose(self) -> None:
-        """Close the connections to the upstream."""
+        """End the connections of both sides."""
+        for writer in self._serving.values():
+            writer.close()
+        if self._serving:
+            await asyncio.wait(self._serving)
         await self._http.aclose()
 
 
