@@ -29,6 +29,7 @@ from tests.support.stack import running_stack
 CONCURRENCY = 1_000
 GATHERED, SINGLES, NAIVE = 10_000, 1_000, 500
 CALLS = 200
+CACHED = 20_000
 
 Update = Callable[[UUID], Awaitable[object]]
 
@@ -108,6 +109,15 @@ async def median_ms(call: Callable[[], Awaitable[object]]) -> float:
     return statistics.median(took)
 
 
+async def cached_us(client: AsyncStreakClient, user: UUID) -> float:
+    """Measure a read that the cache answers."""
+    await client.get_user_streak(user)
+    began = time.perf_counter()
+    for _ in range(CACHED):
+        await client.get_user_streak(user)
+    return (time.perf_counter() - began) / CACHED * 1e6
+
+
 async def idle(info: StackInfo, user: UUID, table: Table) -> None:
     """Compare one idle call with a bare POST, and the sync client with the async one."""
     params = {"p_user_id": str(user), "p_timezone": "UTC"}
@@ -149,6 +159,7 @@ async def measure(info: StackInfo) -> None:
     async with AsyncStreakClient(info.supabase_url, info.secret_key) as client:
         await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, 500))
         gathered = await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, GATHERED))
+        cached = await cached_us(client, (await new_users(info, 1))[0])
         took = sorted(await at_load(client, await new_users(info, GATHERED), 0.8 * gathered))
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50)) as http:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
@@ -162,6 +173,7 @@ async def measure(info: StackInfo) -> None:
     table.add_row("gathered, distinct users", f"{gathered:,.0f}/s", "")
     table.add_row("one RPC each, supabase-py", f"{singles:,.0f}/s", f"{gathered / singles:.1f} x")
     table.add_row("read, compute, write back", f"{naively:,.0f}/s", f"{gathered / naively:.1f} x")
+    table.add_row("cached read", f"{cached:.1f} µs", "")
     p95 = took[int(len(took) * 0.95)]
     table.add_row("at 80% load", f"mean {statistics.mean(took):.1f} ms", f"p95 {p95:.1f} ms")
     await idle(info, (await new_users(info, 1))[0], table)
