@@ -5,7 +5,6 @@
 
 create schema if not exists private;
 comment on schema private is 'Internals and functions with owner''s rights. Never exposed by the API.';
-revoke all on schema private from public;
 
 -- 2. The clock ------------------------------------------------------------------------------------------------------
 
@@ -20,14 +19,14 @@ comment on function private.now() is
 
 -- 3. Zones ----------------------------------------------------------------------------------------------------------
 
-create table if not exists private.timezones (
+create table if not exists private.streak_timezones (
   key text primary key,
   name varchar(64) not null
 );
-comment on table private.timezones is
+comment on table private.streak_timezones is
   'The IANA zones this server knows: a copy of pg_timezone_names, which takes tens of milliseconds a read.';
-comment on column private.timezones.key is 'The name in lower case: PostgreSQL, too, ignores the case of zone names.';
-comment on column private.timezones.name is 'The name as the server spells it.';
+comment on column private.streak_timezones.key is 'The name in lower case: PostgreSQL, too, ignores the case of zone names.';
+comment on column private.streak_timezones.name is 'The name as the server spells it.';
 
 create or replace function private.refresh_timezones() returns integer
 language plpgsql security definer set search_path = '' as $$
@@ -35,7 +34,7 @@ declare
   v_added integer;
 begin
   -- posix/, right/ and the rest are files of the operating system's database, not names of places
-  insert into private.timezones (key, name)
+  insert into private.streak_timezones (key, name)
   select distinct on (lower(z.name)) lower(z.name), z.name
   from pg_catalog.pg_timezone_names z
   where z.name !~ '^(posix|right)/' and z.name not in ('localtime', 'posixrules', 'Factory') and length(z.name) <= 64
@@ -52,7 +51,7 @@ select private.refresh_timezones();
 create or replace function private.known_timezone(p_timezone text) returns text
 language plpgsql stable strict security definer set search_path = '' as $$
 begin
-  return (select z.name from private.timezones z where z.key = lower(p_timezone));
+  return (select z.name from private.streak_timezones z where z.key = lower(p_timezone));
 end
 $$;
 comment on function private.known_timezone(text) is

@@ -1,23 +1,9 @@
 -- Tables of streaks: made new, or brought up to date where a database holds the original schema with rows.
 
--- 1. Out with what is replaced: every signature of the functions that clients call ------------------------------------
+-- An existing table may be large, and a role's time-out short.
+select set_config('statement_timeout', '0', true);
 
-do $$
-declare
-  v_function regprocedure;
-begin
-  -- not overloaded: PostgREST could not choose between an old signature and a new one
-  for v_function in
-    select p.oid::regprocedure from pg_catalog.pg_proc p
-    where p.pronamespace = 'public'::regnamespace
-      and p.proname in ('update_user_streak_atomic', 'get_user_streak', 'get_streak_leaderboard')
-  loop
-    execute format('drop function %s', v_function);
-  end loop;
-end
-$$;
-
--- 2. The row of each user --------------------------------------------------------------------------------------------
+-- 1. The row of each user --------------------------------------------------------------------------------------------
 
 create table if not exists public.user_streaks (
   id uuid primary key default gen_random_uuid(),
@@ -39,11 +25,12 @@ alter table public.user_streaks
   add column if not exists last_activity_at timestamptz,
   add column if not exists last_activity_timezone varchar(64);
 
+update public.user_streaks s set last_active_date = s.updated_at::date where not isfinite(s.last_active_date);
 alter table public.user_streaks
-  drop constraint if exists valid_run_length,
-  add constraint valid_run_length check (run_length >= 0 and longest_streak >= run_length),
-  drop constraint if exists valid_longest_base,
-  add constraint valid_longest_base check (longest_base >= 0);
+  drop constraint if exists valid_run,
+  add constraint valid_run check (
+    run_length >= 0 and longest_streak >= run_length and longest_base >= 0 and isfinite(last_active_date)
+  );
 
 comment on table public.user_streaks is
   'One row per user: a cache of the ledger streak_days that reads and Realtime use. Every change adds 1 to version.';
@@ -63,7 +50,7 @@ comment on column public.user_streaks.expires_at is 'The instant from which on t
 comment on column public.user_streaks.last_activity_at is 'The latest instant among the activities that entered a day into the ledger.';
 comment on column public.user_streaks.last_activity_timezone is 'The zone that decided the day of last_activity_at.';
 
--- 3. The ledger ------------------------------------------------------------------------------------------------------
+-- 2. The ledger ------------------------------------------------------------------------------------------------------
 
 create table if not exists public.streak_days (
   user_id uuid not null references public.user_streaks (user_id) on delete cascade,
@@ -81,7 +68,7 @@ comment on column public.streak_days.kind is
 comment on column public.streak_days.activity_at is 'When the activity happened that made the day active; null where none is known.';
 comment on column public.streak_days.timezone is 'The zone that decided the day.';
 
--- 4. The history -----------------------------------------------------------------------------------------------------
+-- 3. The history -----------------------------------------------------------------------------------------------------
 
 create table if not exists public.streak_history (
   id bigserial primary key,
@@ -151,11 +138,27 @@ comment on column public.streak_history.new_last_active_date is 'The last day af
 comment on column public.streak_history.expires_at is 'When the streak lapses, as of this change.';
 comment on column public.streak_history.reason is 'Why an operator changed it.';
 
--- 5. The zone in the user's profile ----------------------------------------------------------------------------------
+-- 4. The zone in the user's profile ----------------------------------------------------------------------------------
 
-create table if not exists public.user_profiles (
-  user_id uuid primary key references auth.users (id) on delete cascade
-);
+do $$
+begin
+  -- a table of the platform's own keeps its own columns, policies and rights
+  if to_regclass('public.user_profiles') is not null then
+    return;
+  end if;
+  create table public.user_profiles (
+    user_id uuid primary key references auth.users (id) on delete cascade
+  );
+  comment on table public.user_profiles is 'What a user''s streak needs to know of the user.';
+  comment on column public.user_profiles.user_id is 'The user.';
+  alter table public.user_profiles enable row level security;
+  create policy "users read their own profile" on public.user_profiles
+    for select to authenticated using ((select auth.uid()) = user_id);
+  revoke all on public.user_profiles from public, anon, authenticated, service_role;
+  grant select on public.user_profiles to authenticated;
+  grant select, insert, update, delete on public.user_profiles to service_role;
+end
+$$;
 alter table public.user_profiles
   add column if not exists timezone varchar(64) default 'UTC',
   add column if not exists leaderboard_opt_out boolean not null default false;
@@ -172,8 +175,11 @@ declare
     order by a.attname = 'user_id' desc limit 1
   );
 begin
+  if v_key is null then
+    raise exception 'public.user_profiles needs a column user_id or id of type uuid that names the user';
+  end if;
   execute format(
-    'create or replace view private.profiles with (security_invoker = true) as
+    'create or replace view private.streak_profiles with (security_invoker = true) as
        select p.%I as user_id, p.timezone::text as timezone, p.leaderboard_opt_out from public.user_profiles p',
     v_key
   );
@@ -191,9 +197,9 @@ begin
   end if;
 end
 $$;
-comment on view private.profiles is 'The columns of user_profiles that streaks read, whatever the table''s key is called.';
+comment on view private.streak_profiles is 'The columns of user_profiles that streaks read, whatever the table''s key is called.';
 
--- 6. Indexes: each is used by a query here ---------------------------------------------------------------------------
+-- 5. Indexes: each is used by a query here ---------------------------------------------------------------------------
 
 do $$
 declare
@@ -235,7 +241,7 @@ create unique index if not exists streak_history_user_id_version_key on public.s
 create unique index if not exists streak_history_user_id_request_id_key on public.streak_history (user_id, request_id)
   where request_id is not null and version is not null;
 
--- 7. Rights: users read their own rows, nobody but service_role writes ------------------------------------------------
+-- 6. Rights: users read their own rows, nobody but service_role writes ------------------------------------------------
 
 do $$
 declare
@@ -268,24 +274,7 @@ grant select, insert, update, delete on public.user_streaks to service_role;
 grant select on public.streak_days, public.streak_history to service_role;
 grant usage on schema private to authenticated, service_role;
 
-do $$
-begin
-  -- a table of the platform's own keeps its own rights
-  if not exists (select from pg_catalog.pg_policies where schemaname = 'public' and tablename = 'user_profiles')
-    and not (select c.relrowsecurity from pg_catalog.pg_class c where c.oid = 'public.user_profiles'::regclass)
-    and (select count(*) = 3 from pg_catalog.pg_attribute a
-         where a.attrelid = 'public.user_profiles'::regclass and a.attnum > 0 and not a.attisdropped) then
-    alter table public.user_profiles enable row level security;
-    create policy "users read their own profile" on public.user_profiles
-      for select to authenticated using ((select auth.uid()) = user_id);
-    revoke all on public.user_profiles from public, anon, authenticated, service_role;
-    grant select on public.user_profiles to authenticated;
-    grant select, insert, update, delete on public.user_profiles to service_role;
-  end if;
-end
-$$;
-
--- 8. Realtime --------------------------------------------------------------------------------------------------------
+-- 7. Realtime --------------------------------------------------------------------------------------------------------
 
 do $$
 begin

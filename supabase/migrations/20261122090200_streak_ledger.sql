@@ -1,5 +1,8 @@
 -- The ledger is the truth: bridging its gaps, recounting a user's row from it, and guarding both tables.
 
+-- A database to upgrade may be large, and a role's time-out short.
+select set_config('statement_timeout', '0', true);
+
 -- 1. Gaps that are no missed days ------------------------------------------------------------------------------------
 
 create or replace function private.bridge_gaps(p_user_ids uuid[], p_days date[] default null) returns void
@@ -18,7 +21,7 @@ begin
   join public.user_streaks s on s.user_id = g.user_id
   cross join lateral generate_series(1, g.next_day - g.day - 1) n
   where g.next_day - g.day between 2 and 4 -- no two zones are more than 26 hours apart, and none skipped two days
-    and g.next_activity_at < case when g.day = s.last_active_date and s.expires_at > '-infinity' then s.expires_at
+    and g.next_activity_at < case when g.day = s.last_active_date then s.expires_at
       else private.streak_expires_at(g.day, g.timezone) end
     -- two hashed look-ups: one exists() over both days would scan all the pairs for every gap
     and (p_days is null
@@ -138,7 +141,8 @@ begin
       version, activity_at, new_last_active_date, expires_at, reason
     )
     select u.user_id, u.current_streak, u.new_current_streak, u.longest_streak, u.new_longest_streak,
-      coalesce(p_activity_date, u.last_day), case when u.version = 1 then null else u.last_active_date end, u.change_type,
+      -- a row that an import has just made has no streak before
+      coalesce(p_activity_date, u.last_day), case when u.longest_streak > 0 then u.last_active_date end, u.change_type,
       coalesce(p_activity_timezone, u.new_timezone), u.version - 1, u.version, p_request_id, v_now,
       (extract(epoch from clock_timestamp() - p_started_at) * 1000)::integer, u.version, p_activity_at, u.last_day,
       u.new_expires_at, p_reason
@@ -159,6 +163,10 @@ create or replace function private.complete_user_streak() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   new.timezone := coalesce(private.known_timezone(new.timezone), 'UTC');
+  -- a row made anew goes on where the history of the old one ended
+  new.version := greatest(
+    new.version, 1 + coalesce((select max(h.version) from public.streak_history h where h.user_id = new.user_id), 0)
+  );
   new.run_length := new.current_streak;
   new.longest_base := new.longest_streak;
   new.expires_at := private.streak_expires_at(new.last_active_date, new.timezone);
@@ -177,14 +185,16 @@ begin
     case when private.local_day(h.created_at, z.name) = h.activity_date then h.created_at end, coalesce(z.name, s.timezone)
   from public.streak_history h
   join public.user_streaks s on s.user_id = h.user_id
-  left join private.timezones z on z.key = lower(h.timezone)
+  left join private.streak_timezones z on z.key = lower(h.timezone)
   where h.user_id = any (p_user_ids) and h.version is null and h.activity_date <= current_date + 1
   order by h.user_id, h.activity_date, h.created_at
   on conflict (user_id, day) do nothing;
   -- days of the current run that the history does not name
   insert into public.streak_days (user_id, day, kind, timezone)
   select s.user_id, s.last_active_date - n, 'active', s.timezone
-  from public.user_streaks s cross join lateral generate_series(0, greatest(s.current_streak, 1) - 1) n
+  from public.user_streaks s 
+  -- a counter can be junk; what no calendar holds stays in longest_base
+  cross join lateral generate_series(0, least(greatest(s.current_streak, 1), greatest(s.last_active_date - date '1970-01-01', 1)) - 1) n
   where s.user_id = any (p_user_ids)
   on conflict (user_id, day) do nothing;
 end
@@ -203,7 +213,9 @@ begin
     new.user_id, 0, new.current_streak, 0, new.longest_streak, new.last_active_date,
     'STREAK_IMPORTED', new.timezone, new.version - 1, new.version, new.version, new.last_active_date, new.expires_at,
     'inserted by hand'
-  ) on conflict do nothing;
+  );
+  -- counters and days that do not agree: the ledger decides
+  perform private.settle_streaks(array[new.user_id], 'STREAK_REBUILT', clock_timestamp());
   return null;
 end
 $$;
@@ -216,6 +228,7 @@ begin
     return new;
   end if;
   new.version := old.version + 1;
+  new.timezone := coalesce(private.known_timezone(new.timezone), old.timezone);
   new.updated_at := greatest(new.updated_at, private.now());
   begin
     -- the statement has locked the row before the user's key, which everybody else locks first: waiting could deadlock
@@ -249,12 +262,29 @@ comment on function private.refuse_history_update() is 'History is append-only.'
 
 do $$
 declare
+  v_function regprocedure;
+begin
+  -- not overloaded: PostgREST could not choose between an old signature and a new one
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in ('update_user_streak_atomic', 'get_user_streak', 'get_streak_leaderboard')
+  loop
+    execute format('drop function %s', v_function);
+  end loop;
+end
+$$;
+
+do $$
+declare
   v_users uuid[];
 begin
+  -- nobody writes while the ledger is made: what an old call wrote behind it would be missing in it
+  lock table public.user_streaks in share row exclusive mode;
   update public.user_streaks s
-  set timezone = coalesce((select z.name from private.timezones z where z.key = lower(s.timezone)), 'UTC')
+  set timezone = coalesce((select z.name from private.streak_timezones z where z.key = lower(s.timezone)), 'UTC')
   where s.expires_at is null and s.timezone is distinct from
-    coalesce((select z.name from private.timezones z where z.key = lower(s.timezone)), 'UTC');
+    coalesce((select z.name from private.streak_timezones z where z.key = lower(s.timezone)), 'UTC');
   loop
     -- in portions: one user may bring years of days
     v_users := array(select s.user_id from public.user_streaks s where s.expires_at is null order by s.user_id limit 10000);
@@ -300,8 +330,9 @@ alter table public.user_streaks alter column expires_at set not null;
 create or replace trigger complete_user_streak before insert on public.user_streaks
   for each row when (new.expires_at is null) execute function private.complete_user_streak();
 create or replace trigger seed_user_streak after insert on public.user_streaks
-  for each row when (new.last_activity_at is null and new.expires_at > '-infinity') execute function private.seed_user_streak();
+  for each row when (new.last_activity_at is null) execute function private.seed_user_streak();
 create or replace trigger version_user_streak before update on public.user_streaks
-  for each row when (new.version <> old.version + 1) execute function private.version_user_streak();
+  -- the functions here write as the owner; whoever writes as service_role does it by hand, whatever version it sets
+  for each row when (new.version <> old.version + 1 or current_user = 'service_role') execute function private.version_user_streak();
 create or replace trigger refuse_history_update before update on public.streak_history
   for each statement execute function private.refuse_history_update();

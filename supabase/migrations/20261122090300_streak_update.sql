@@ -2,19 +2,25 @@
 
 -- 1. The answer ------------------------------------------------------------------------------------------------------
 
-create type private.streak_answer as (
-  error text,
-  success boolean,
-  current_streak integer,
-  longest_streak integer,
-  last_active_date date,
-  change_type text,
-  message text,
-  timezone text,
-  version integer,
-  expires_at timestamptz,
-  replayed boolean
-);
+do $$
+begin
+  if to_regtype('private.streak_answer') is null then
+    create type private.streak_answer as (
+      error text,
+      success boolean,
+      current_streak integer,
+      longest_streak integer,
+      last_active_date date,
+      change_type text,
+      message text,
+      timezone text,
+      version integer,
+      expires_at timestamptz,
+      replayed boolean
+    );
+  end if;
+end
+$$;
 comment on type private.streak_answer is 'The answer to one activity, or the code of the error that kept it out.';
 
 create or replace function private.raise_streak_error(p_code text) returns void
@@ -103,7 +109,7 @@ create or replace function private.default_timezone(p_user_id uuid) returns text
 language plpgsql stable security definer set search_path = '' as $$
 begin
   return coalesce(
-    (select private.known_timezone(p.timezone) from private.profiles p where p.user_id = p_user_id), 'UTC'
+    (select private.known_timezone(p.timezone) from private.streak_profiles p where p.user_id = p_user_id limit 1), 'UTC'
   );
 end
 $$;
@@ -190,7 +196,9 @@ declare
   v_now constant timestamptz := private.now();
   v_at constant timestamptz := coalesce(p_activity_at, v_now);
   v_request_id constant text := nullif(p_request_id, '');
-  v_row record;         -- the row as it was read without a lock
+  v_row record;         -- the row as it was read
+  v_locked boolean := false;
+  v_same boolean;       -- the ledger was read beside the same version of the row
   v_known text;         -- the zone sent, as the server spells it; null if none was sent, or one that is none
   v_zone text;          -- the zone that decides the day
   v_stored text;        -- the zone to store
@@ -213,12 +221,14 @@ begin
 
   -- First without a lock: what has nothing to write ends there, and a new day is written if the row, when it is locked, is
   -- still the version that was read. Everything else, and whoever was overtaken, is decided again with the lock held.
-  for v_try in 1..3 loop
+  for v_try in 1..4 loop
+    v_type := null;
     if v_try > 1 then
       -- the user's key before the streak row, as the deletion of a user takes them
       perform from auth.users u join public.user_streaks s on s.user_id = u.id
       where u.id = p_user_id
       for key share of u for update of s;
+      v_locked := found;
     end if;
     select s.current_streak, s.longest_streak, s.last_active_date, s.timezone::text as timezone, s.version, s.run_length,
       s.expires_at, s.last_activity_at, s.last_activity_timezone::text as last_activity_timezone,
@@ -268,8 +278,13 @@ begin
 
     v_overtaken := coalesce(v_at < v_row.last_activity_at, false);
     v_stored := case when v_overtaken then v_row.timezone else v_zone end;
-    v_kind := case when v_day <= v_row.last_active_date then
-      (select d.kind from public.streak_days d where d.user_id = p_user_id and d.day = v_day) end;
+    v_kind := null;
+    if v_day <= v_row.last_active_date then
+      select d.kind, s.version = v_row.version into v_kind, v_same
+      from public.user_streaks s left join public.streak_days d on d.user_id = s.user_id and d.day = v_day
+      where s.user_id = p_user_id;
+      continue when v_same is distinct from true;
+    end if;
     if v_kind = 'active' and v_stored = v_row.timezone then
       -- counted already, and the zone stays: nothing to write
       v_type := 'STREAK_MAINTAINED';
@@ -287,13 +302,13 @@ begin
       v_run := case when v_keeps then v_row.run_length + 1 else 1 end;
       v_expires_at := private.streak_expires_at(v_day, v_stored);
       if v_keeps and v_day > v_row.last_active_date + 1 then
-        continue when v_try = 1;
+        continue when not v_locked;
         insert into public.streak_days (user_id, day, kind, timezone)
         select p_user_id, v_row.last_active_date + n, 'skipped', v_zone
         from generate_series(1, v_day - v_row.last_active_date - 1) n;
       end if;
     else
-      continue when v_try = 1;
+      continue when not v_locked;
       v_answer := private.enter_late_day(
         p_user_id, v_day, v_zone, v_stored, v_request_id, v_at, v_started_at
       );
@@ -436,30 +451,39 @@ returns table (
 language plpgsql set search_path = '' rows 100 as $$
 #variable_conflict use_column
 declare
-  v_index integer;
+  v_element record;
   v_answers private.streak_answer[];
 begin
   if cardinality(p_user_ids) > 1000 then
     raise exception 'p_user_ids: at most 1000 elements' using errcode = '22023', detail = 'BATCH_TOO_LARGE';
   elsif p_user_ids is null then
     raise exception 'p_user_ids: an array is required' using errcode = '22023', detail = 'USER_IDS_REQUIRED';
+  elsif greatest(cardinality(p_activity_ats), cardinality(p_timezones), cardinality(p_request_ids))
+      > cardinality(p_user_ids)
+    or greatest(array_ndims(p_user_ids), array_ndims(p_activity_ats), array_ndims(p_timezones), array_ndims(p_request_ids))
+      > 1 then
+    raise exception 'p_activity_ats, p_timezones, p_request_ids: flat arrays, no longer than p_user_ids'
+      using errcode = '22023', detail = 'ARRAYS_DIFFER';
   end if;
   v_answers := array_fill(null::private.streak_answer, array[cardinality(p_user_ids)]);
   -- by user, so that two batches never wait for each other; within a user in the order of the array
-  for v_index in
-    select u.n from unnest(p_user_ids) with ordinality u (id, n) order by u.id, u.n
+  for v_element in
+    select e.* from unnest(p_user_ids, p_timezones, p_request_ids, p_activity_ats) with ordinality
+      e (user_id, timezone, request_id, activity_at, n)
+    order by e.user_id, e.n
   loop
-    v_answers[v_index] := private.apply_activity(
-      p_user_ids[v_index], p_timezones[v_index], p_request_ids[v_index], p_activity_ats[v_index]
+    v_answers[v_element.n] := private.apply_activity(
+      v_element.user_id, v_element.timezone, v_element.request_id, v_element.activity_at
     );
   end loop;
   return query
-    select (a.n - 1)::integer, p_user_ids[a.n], a.error, coalesce(a.success, false), a.current_streak, a.longest_streak,
+    select (a.n - 1)::integer, u.id, a.error, coalesce(a.success, false), a.current_streak, a.longest_streak,
       a.last_active_date, a.change_type, a.message, a.timezone, a.version, a.expires_at, a.replayed
     from unnest(v_answers) with ordinality a (
       error, success, current_streak, longest_streak, last_active_date, change_type, message, timezone, version,
       expires_at, replayed, n
     )
+    join unnest(p_user_ids) with ordinality u (id, n) on u.n = a.n
     order by a.n;
 end
 $$;

@@ -33,8 +33,7 @@ comment on function public.get_user_streak(uuid) is
 create or replace function private.own_default_timezone(p_user_id uuid) returns text
 language plpgsql stable security definer set search_path = '' as $$
 begin
-  -- auth.uid() is null for service_role, which may ask for anybody
-  if coalesce((select auth.uid()), p_user_id) = p_user_id then
+  if coalesce(current_setting('role', true), 'none') <> 'authenticated' or (select auth.uid()) = p_user_id then
     return private.default_timezone(p_user_id);
   end if;
   return 'UTC';
@@ -83,7 +82,7 @@ language plpgsql stable set search_path = '' rows 366 as $$
 begin
   if p_user_id is null then
     perform private.raise_streak_error('USER_ID_REQUIRED');
-  elsif p_from is null or p_to is null or p_from > p_to then
+  elsif p_from is null or p_to is null or p_from > p_to or not isfinite(p_from) or not isfinite(p_to) then
     raise exception 'p_from, p_to: two dates in order are required' using errcode = '22023', detail = 'RANGE_INVALID';
   elsif p_to - p_from >= 1000 then
     -- PostgREST returns at most 1000 rows unless told otherwise, and would cut the rest off without a word
@@ -130,7 +129,7 @@ begin
     select f.run_length from groups g cross join lateral (
       select s.run_length from public.user_streaks s
       where s.current_streak > 0 and s.expires_at = g.expires_at
-        and not exists (select from private.profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
+        and not exists (select from private.streak_profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
       order by s.run_length desc, s.user_id limit 2 * v_wanted / g.of + 8
     ) f
   ),
@@ -141,7 +140,7 @@ begin
     select f.user_id, f.run_length from groups g cross join bound b cross join lateral (
       select s.user_id, s.run_length from public.user_streaks s
       where s.current_streak > 0 and s.expires_at = g.expires_at and s.run_length >= b.run_length
-        and not exists (select from private.profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
+        and not exists (select from private.streak_profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
       order by s.run_length desc, s.user_id limit v_wanted
     ) f
   ),
@@ -169,7 +168,7 @@ begin
   return query
   with best as (
     select s.user_id, s.longest_streak from public.user_streaks s
-    where not exists (select from private.profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
+    where not exists (select from private.streak_profiles p where p.user_id = s.user_id and p.leaderboard_opt_out)
     order by s.longest_streak desc, s.user_id limit p_limit + p_offset
   ),
   page as (
@@ -197,8 +196,8 @@ declare
 begin
   if v_limit not between 1 and 1000 then
     raise exception 'p_limit: 1 to 1000' using errcode = '22023', detail = 'LIMIT_INVALID';
-  elsif v_offset < 0 or (v_offset > 10000 and current_user = 'authenticated') then
-    raise exception 'p_offset: 0 to 10000' using errcode = '22023', detail = 'OFFSET_INVALID';
+  elsif v_offset not between 0 and (case when current_user = 'authenticated' then 10000 else 1000000 end) then
+    raise exception 'p_offset: 0 to 10000, for service_role to 1000000' using errcode = '22023', detail = 'OFFSET_INVALID';
   end if;
   case coalesce(p_order_by, 'current_streak')
     when 'current_streak' then return query select * from private.leaderboard_current(v_limit, v_offset);

@@ -132,15 +132,17 @@ begin
   if length(v_request_id) > 100 then
     perform private.raise_streak_error('REQUEST_ID_TOO_LONG');
   end if;
+  v_answer := private.recorded_answer(p_user_id, v_request_id);
+  if v_answer.success then
+    return v_answer;
+  end if;
   v_row := private.locked_streak(p_user_id);
-  if v_request_id is not null then
-    v_answer := private.recorded_answer(p_user_id, v_request_id);
-    if v_answer.success then
-      return v_answer;
-    end if;
+  v_answer := private.recorded_answer(p_user_id, v_request_id); -- again, now that nobody else writes
+  if v_answer.success then
+    return v_answer;
   end if;
   v_today := private.local_day(private.now(), v_row.timezone);
-  if p_from is null or p_to is null or p_from > p_to then
+  if p_from is null or p_to is null or p_from > p_to or not isfinite(p_from) or not isfinite(p_to) then
     raise exception 'p_from, p_to: two dates in order are required' using errcode = '22023', detail = 'RANGE_INVALID';
   elsif p_to - p_from >= 366 then
     raise exception 'p_from, p_to: at most 366 days' using errcode = '22023', detail = 'RANGE_TOO_LONG';
@@ -232,16 +234,20 @@ begin
     order by u.id for key share
   );
   -- one statement makes the rows that are missing and locks those that are there, in that order
-  insert into public.user_streaks as s (user_id, last_active_date, timezone, version, expires_at, created_at, updated_at)
-  select n.user_id, 'epoch', n.timezone,
-    coalesce((select max(h.version) from public.streak_history h where h.user_id = n.user_id), 0), '-infinity', v_now, v_now
+  insert into public.user_streaks as s (
+    user_id, last_active_date, timezone, version, expires_at, last_activity_at, created_at, updated_at
+  )
+  select n.user_id, d.day, n.timezone,
+    coalesce((select max(h.version) from public.streak_history h where h.user_id = n.user_id), 0),
+    private.streak_expires_at(d.day, n.timezone), n.at, v_now, v_now
   from (
-    select distinct on (i.user_id) i.user_id, coalesce(z.name, private.default_timezone(i.user_id)) as timezone
+    select distinct on (i.user_id) i.user_id, i.at, coalesce(z.name, private.default_timezone(i.user_id)) as timezone
     from unnest(p_user_ids, p_activity_ats, p_timezones) i (user_id, at, timezone)
-    left join private.timezones z on z.key = lower(i.timezone)
+    left join private.streak_timezones z on z.key = lower(i.timezone)
     where i.user_id = any (v_known)
     order by i.user_id, i.at desc, z.name -- of two at one instant always the same, so that importing again changes nothing
   ) n
+  cross join lateral (select private.local_day(n.at, n.timezone) as day) d
   order by n.user_id
   on conflict (user_id) do update set version = s.version where false;
 
@@ -255,7 +261,7 @@ begin
         private.local_day(i.at, coalesce(z.name, s.timezone)) as day
       from unnest(p_user_ids, p_activity_ats, p_timezones) i (user_id, at, timezone)
       join public.user_streaks s on s.user_id = i.user_id
-      left join private.timezones z on z.key = lower(i.timezone)
+      left join private.streak_timezones z on z.key = lower(i.timezone)
       where i.user_id = any (v_known)
     ) x
     order by x.user_id, x.day, x.at, x.timezone
@@ -338,8 +344,27 @@ comment on function public.import_user_activity(uuid[], timestamptz[], text[]) i
 
 -- 5. Rights ------------------------------------------------------------------------------------------------------------------
 
-revoke all on all functions in schema private from public, anon, authenticated, service_role;
-revoke all on all tables in schema private from public, anon, authenticated, service_role;
+do $$
+declare
+  v_function regprocedure;
+begin
+  -- by name: a project may keep functions of its own in this schema
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.pronamespace = 'private'::regnamespace and p.proname in (
+      'apply_activity', 'begin_streak', 'bridge_gaps', 'complete_user_streak', 'count_runs', 'day_start',
+      'default_timezone', 'enter_late_day', 'expire_lapsed_streaks', 'import_user_activity', 'known_timezone',
+      'leaderboard_current', 'leaderboard_longest', 'local_day', 'local_day_starts_at', 'locked_streak',
+      'nearest_activity_timezone', 'now', 'own_default_timezone', 'raise_streak_error', 'rebuild_user_streak',
+      'recorded_answer', 'recover_user_streak', 'refresh_timezones', 'refuse_history_update', 'seed_ledger',
+      'seed_user_streak', 'settle_streaks', 'streak_expires_at', 'streak_message', 'version_user_streak'
+    )
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);
+  end loop;
+end
+$$;
+revoke all on private.streak_timezones, private.streak_profiles from public, anon, authenticated, service_role;
 revoke all on function
   public.expire_lapsed_streaks(integer), public.rebuild_user_streak(uuid),
   public.recover_user_streak(uuid, date, date, text, text),

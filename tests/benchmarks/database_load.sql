@@ -9,7 +9,7 @@ select row_number() over (order by z.utc_offset)::integer - 1 as z, z.name::varc
   (timestamptz '{now}' at time zone z.name)::date as today
 from (
   select distinct on (o.utc_offset) k.name, o.utc_offset
-  from private.timezones k
+  from private.streak_timezones k
   cross join lateral (select (timestamptz '{now}' at time zone k.name) - timestamp '{now}' as utc_offset) o
   order by o.utc_offset, exists (
     select from generate_series(-45, 120) d
