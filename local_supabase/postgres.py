@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from local_supabase.accounts import service_account
+from local_supabase.database_errors import DATABASE_ERRORS
 from local_supabase.errors import PartFailedError
 from local_supabase.node import Toolchain
 from local_supabase.processes import Child, Guard, log_tail, open_log
@@ -168,7 +169,7 @@ class Postgres:
                 database="postgres",
                 timeout=10,
             )
-        except (OSError, asyncpg.PostgresError, TimeoutError):
+        except DATABASE_ERRORS:
             return False
         await connection.close()
         return True

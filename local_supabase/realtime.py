@@ -25,13 +25,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from .database_errors import DATABASE_ERRORS
 from .phoenix import negotiate
 from .realtime_broadcasts import Broadcasts
 from .realtime_faults import Faults
 from .realtime_hub import Hub, Settings
 from .realtime_socket import Socket
 from .realtime_tokens import API_KEY_MISSING, TokenError, Tokens
-from .wal import DATABASE_ERRORS, ChangeStream, PublicationMissingError
+from .wal import ChangeStream, PublicationMissingError
 
 __all__ = ["RealtimeServer", "Settings"]
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from aiohttp import web
 
+from .database_errors import DATABASE_ERRORS
 from .phoenix import UserBroadcast
 from .realtime_bindings import claims_text
 from .realtime_hub import Hub
 from .realtime_tokens import Claims, TokenError
 from .rls import channel_allowed
-from .wal import DATABASE_ERRORS
 
 __all__ = ["Broadcasts"]
 

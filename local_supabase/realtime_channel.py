@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+from .database_errors import DATABASE_ERRORS
 from .phoenix import V1, FrameError, Message, UserBroadcast, Vsn, encode, encode_reply, encode_user_broadcast
 from .realtime_bindings import SubscribeError, claims_text
 from .realtime_delivery import Subscriber
@@ -17,7 +18,6 @@ from .realtime_hub import Hub
 from .realtime_tokens import Claims, TokenError
 from .rls import channel_allowed
 from .subscriptions import binding_id
-from .wal import DATABASE_ERRORS
 
 __all__ = ["Channel", "JoinError", "JoinRequest"]
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from .database_errors import DATABASE_ERRORS
 from .pgoutput import Change, Decoder
 
 __all__ = ["DATABASE_ERRORS", "SESSION", "ChangeStream", "PublicationMissingError", "connect", "is_outage"]
@@ -30,15 +31,6 @@ SESSION: Final = {
     "client_encoding": "UTF8",
     "application_name": "local_supabase realtime",
 }
-
-DATABASE_ERRORS: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what a task sees when another drops the pool under it
-)
-"""What any use of PostgreSQL may raise when PostgreSQL goes away."""
 
 # Each decoding run would write about itself into the server's log, several times a second. Not every role may say so.
 _NO_LOG: Final = """

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from local_supabase.database_errors import DATABASE_ERRORS
 from local_supabase.faults import Faults
 from local_supabase.stack import StackInfo
 from realtime_bridge import Bridge, BridgeState, ServedBridge, serve
@@ -41,6 +42,7 @@ class Scene:
     users: list[str]
     followers: list[Follower] = field(default_factory=list)
     writes: int = 0
+    loading: asyncio.Task[None] | None = None
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -51,11 +53,11 @@ class Scene:
     async def load(self) -> None:
         """Change every user again and again, whatever happens to the database meanwhile."""
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*DATABASE_ERRORS):
                 connection = await asyncpg.connect(self.stack.database_url, timeout=5)
                 try:
                     while True:
-                        await connection.execute(TOUCH, [UUID(user) for user in self.users])
+                        await connection.execute(TOUCH, [UUID(user) for user in self.users], timeout=10)
                         self.writes += 1
                         self._more.set()
                         await asyncio.sleep(0.05)
@@ -68,6 +70,8 @@ class Scene:
         goal = self.writes + writes
         async with asyncio.timeout(60):
             while self.writes < goal:
+                if self.loading is not None and self.loading.done():
+                    self.loading.result()  # a load that ended says why, at once
                 self._more.clear()
                 await self._more.wait()
 
@@ -77,6 +81,10 @@ class Scene:
         async with asyncio.timeout(60):
             while self.bridge.counters.disconnects < goal:
                 await self.more(1)
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        self._more.set()
 
     def mark(self) -> None:
         """Count disconnections from here."""
@@ -102,13 +110,14 @@ async def scene(stack: StackInfo, db: Connection, new_user: NewUser, faults: Fau
             follower = Follower(name, None if name == "all" else users)
             made.followers.append(await exits.enter_async_context(running(follower, source)))
         made.mark()
-        load = asyncio.create_task(made.load())
+        made.loading = asyncio.create_task(made.load())
+        made.loading.add_done_callback(lambda _: made.wake())
         try:
             await made.more(3)
             yield made
         finally:
-            load.cancel()
-            await asyncio.wait([load])
+            made.loading.cancel()
+            await asyncio.wait([made.loading])
             await faults.restore()
 
 

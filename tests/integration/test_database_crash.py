@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from local_supabase.database_errors import DATABASE_ERRORS
 from local_supabase.faults import Faults
 from local_supabase.stack import StackInfo
 from tests.support.crowd import assert_sound
@@ -57,8 +58,7 @@ async def test_acknowledged_activities_survive_kill_9(stack: StackInfo, faults: 
     await enough.wait()
     await faults.postgres_kill()
     ends = await asyncio.gather(*clients, return_exceptions=True)
-    broken = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-    assert all(isinstance(end, broken) for end in ends), ends
+    assert all(isinstance(end, DATABASE_ERRORS) for end in ends), ends
     assert len(acknowledged) < len(work)
     await faults.postgres_start()
 
