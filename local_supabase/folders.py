@@ -11,10 +11,12 @@ from pathlib import Path
 import platformdirs
 
 from local_supabase.accounts import service_account
+from local_supabase.bundle import PACKAGE, bundled_project
 from local_supabase.errors import LocalSupabaseError
 from local_supabase.locks import exclusive
 
-PACKAGE = Path(__file__).parent
+__all__ = ["CACHE_VARIABLE", "PACKAGE", "bundled_project", "cache_dir", "data_home", "new_run_dir", "new_staging"]
+
 CACHE_VARIABLE = "LOCAL_SUPABASE_CACHE_DIR"
 _NAME = "local-supabase"
 # One that was just killed needs a moment to end.
@@ -116,21 +118,6 @@ def new_run_dir() -> Path:
         folder.rmdir()
         raise
     return folder
-
-
-def bundled_project() -> Path:
-    """Return the folder that holds the project's own `supabase/`.
-
-    Returns:
-        That of the checkout, or the copy inside the installed package.
-
-    Raises:
-        LocalSupabaseError: Neither is there.
-    """
-    for folder in (PACKAGE.parent / "supabase", PACKAGE / "_supabase"):
-        if (folder / "config.toml").is_file():
-            return folder
-    raise LocalSupabaseError("supabase/config.toml is missing; give a project folder")
 
 
 @asynccontextmanager

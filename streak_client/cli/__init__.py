@@ -36,6 +36,7 @@ PLACES = {
     "recover": Place("writes", "recover", "Enter missed days of USER as repaired, so that the streak goes on."),
     "outbox": Place("writes", "outbox", "Look into FILE, the outbox of a client, and send what waits there."),
     "serve": Place("serve", "serve", "Serve the REST API until Ctrl-C; /docs shows it, /openapi.json describes it."),
+    "migrations": Place("migrations", "migrations", "List the SQL of this release, or copy it into a project."),
     "doctor": Place("doctor", "doctor", "Check key, schema, rights, publication and clock, and say what mends each."),
 }
 
