@@ -20,6 +20,7 @@ from realtime_bridge.access import BadRequest, Limits, identify, refusal, users_
 from realtime_bridge.auth import AccessError, Authenticator
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.changes import StreakRow
+from realtime_bridge.dashboard import dashboard_routes
 from realtime_bridge.health import BridgeState
 from realtime_bridge.iteration import user_key
 from realtime_bridge.messages import streak_of
@@ -27,6 +28,7 @@ from realtime_bridge.reader import PAGE_USERS, ReadError
 from realtime_bridge.settings import BridgeSettings
 from realtime_bridge.sse import Abort, Events
 from realtime_bridge.websocket import Sockets
+from realtime_bridge.widget import widget_routes
 
 _MOST_ROWS = 1000
 
@@ -165,6 +167,8 @@ def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
             Route("/healthz", surfaces.healthz),
             Route("/readyz", surfaces.readyz),
             Route("/metrics", surfaces.metrics),
+            *dashboard_routes(bridge, authenticator),
+            *widget_routes(settings),
         ]
     )
 
