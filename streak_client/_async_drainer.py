@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
 from streak_client._async_driver import AsyncDriver
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, CONGESTION, logger, note_unsent, pause_after, send_entries, wait_for_holders
+from streak_client._drain import (
+    CHUNK,
+    CONGESTION,
+    Pause,
+    logger,
+    next_pause,
+    note_unsent,
+    pause_without_outbox,
+    send_entries,
+)
 from streak_client._outbox import Outbox
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import ProblemSolved, StreakUpdate
@@ -39,6 +49,7 @@ class AsyncDrainer:
         self._clock = clock
         self._forget = forget
         self._task: asyncio.Task[None] | None = None
+        self._releasing: set[asyncio.Future[bool]] = set()
 
     async def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
         """Count an activity that is on the disk before it leaves.
@@ -64,8 +75,10 @@ class AsyncDrainer:
             note_unsent(error, queued=queued)
             answer = ProblemSolved(None, queued, error)
         except BaseException:
-            # The caller has been stopped, but the activity has happened.
-            self._outbox.release(held, None)
+            # The caller has been stopped, but the activity has happened. Nothing may be awaited here.
+            release = asyncio.get_running_loop().run_in_executor(None, self._outbox.release, held, None)
+            self._releasing.add(release)
+            release.add_done_callback(self._releasing.discard)
             raise
         else:
             await asyncio.to_thread(self._outbox.remove, held)
@@ -74,8 +87,8 @@ class AsyncDrainer:
         return answer
 
     def start(self) -> None:
-        """Drain in the background, unless that goes on already or there is nothing to send."""
-        if (self._task is None or self._task.done()) and self._outbox.due_in() is not None:
+        """Drain in the background, unless that goes on already; it ends when there is nothing to send."""
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
 
     async def drain(self) -> int:
@@ -83,8 +96,11 @@ class AsyncDrainer:
 
         Returns:
             How many activities still wait.
+
+        Raises:
+            StreakError: The outbox itself cannot be reached.
         """
-        while left := self._outbox.depth():
+        while left := await asyncio.to_thread(self._outbox.depth):
             went_on = await self._portion()
             if went_on is False:
                 return left
@@ -93,14 +109,16 @@ class AsyncDrainer:
         return 0
 
     async def aclose(self) -> None:
-        """Stop draining in the background, and close the file; what waits stays there."""
+        """Stop draining in the background, and close the outbox; what waits stays there."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._outbox.close()
+        if self._releasing:
+            await asyncio.wait(self._releasing)
+        await asyncio.to_thread(self._outbox.close)
 
     async def _portion(self) -> bool | None:
-        with self._outbox.draining() as mine:
+        async with self._draining() as mine:
             if not mine:
                 return None
             entries = await asyncio.to_thread(self._outbox.entries, CHUNK)
@@ -108,15 +126,30 @@ class AsyncDrainer:
             self._forget(entry.user_id for entry in entries)
             return await asyncio.to_thread(self._outbox.settle, outcomes)
 
+    @asynccontextmanager
+    async def _draining(self) -> AsyncIterator[bool]:
+        context = self._outbox.draining()
+        entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
+        try:
+            yield await asyncio.shield(entering)
+        finally:
+            # A thread cannot be stopped half-way: what it claims for a caller who has gone must be given back.
+            await asyncio.wait([entering])
+            await asyncio.to_thread(context.__exit__, None, None, None)
+
     async def _work(self) -> None:
         failures = 0
         try:
-            while (due_in := self._outbox.due_in()) is not None:
-                if due_in:
-                    await asyncio.sleep(wait_for_holders(due_in))
-                    continue
-                failures = 0 if await self._portion() else failures + 1
-                if failures:
-                    await asyncio.sleep(pause_after(failures))
+            while (pause := await self._turn(failures)) is not None:
+                failures = pause.failures
+                await asyncio.sleep(pause.seconds)
         except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
             logger.exception("the outbox cannot be drained; its activities wait for the next start")
+
+    async def _turn(self, failures: int) -> Pause | None:
+        try:
+            due_in = await asyncio.to_thread(self._outbox.due_in)
+            went_on = await self._portion() if due_in == 0 else None
+        except StreakError as error:
+            return pause_without_outbox(error, failures)
+        return next_pause(due_in, failures, went_on=went_on)

@@ -110,6 +110,9 @@ class ClientBase:
 
         Returns:
             The number of activities; 0 without an outbox.
+
+        Raises:
+            StreakError: The outbox itself cannot be reached.
         """
         return 0 if self._outbox is None else self._outbox.depth()
 

@@ -6,10 +6,11 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from streak_client._calls import send_batch
 from streak_client._import import import_prepared
-from streak_client._outbox import OutboxEntry
+from streak_client._outbox_store import OutboxEntry
 from streak_client._steps import Flow
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import StreakUpdate
@@ -49,6 +50,50 @@ def wait_for_holders(due_in: float) -> float:
         Seconds.
     """
     return min(due_in, FIRST_PAUSE)
+
+
+class Pause(NamedTuple):
+    """What the background drainer does next.
+
+    Attributes:
+        seconds: How long it waits.
+        failures: How many attempts in a row have failed by now.
+    """
+
+    seconds: float
+    failures: int
+
+
+def next_pause(due_in: float | None, failures: int, *, went_on: bool | None) -> Pause | None:
+    """Decide what the background drainer does after a look at the outbox.
+
+    Args:
+        due_in: What the outbox said.
+        failures: How many attempts in a row had failed before.
+        went_on: Whether entries were sent, if any were due.
+
+    Returns:
+        How long to wait; None to end, since nothing waits.
+    """
+    if due_in is None:
+        return None
+    if due_in:
+        return Pause(wait_for_holders(due_in), failures)
+    return Pause(0.0, 0) if went_on else Pause(pause_after(failures + 1), failures + 1)
+
+
+def pause_without_outbox(error: StreakError, failures: int) -> Pause:
+    """Decide what the background drainer does when the outbox itself cannot be reached.
+
+    Args:
+        error: What the outbox raised.
+        failures: How many attempts in a row had failed before.
+
+    Returns:
+        How long to wait.
+    """
+    logger.warning("the outbox cannot be drained now (%s)", error.message)
+    return Pause(pause_after(failures + 1), failures + 1)
 
 
 def note_unsent(error: StreakError, *, queued: bool) -> None:

@@ -8,7 +8,16 @@ from datetime import datetime
 from uuid import UUID
 
 from streak_client._batch import Prepared
-from streak_client._drain import CHUNK, CONGESTION, logger, note_unsent, pause_after, send_entries, wait_for_holders
+from streak_client._drain import (
+    CHUNK,
+    CONGESTION,
+    Pause,
+    logger,
+    next_pause,
+    note_unsent,
+    pause_without_outbox,
+    send_entries,
+)
 from streak_client._driver import Driver
 from streak_client._outbox import Outbox
 from streak_client.errors import InvalidInputError, StreakError
@@ -78,7 +87,7 @@ class Drainer:
     def start(self) -> None:
         """Drain in the background, unless that goes on already or there is nothing to send."""
         with self._starting:
-            if (self._thread is None or not self._thread.is_alive()) and self._outbox.due_in() is not None:
+            if (self._thread is None or not self._thread.is_alive()) and self._something_waits():
                 self._thread = threading.Thread(target=self._work, name="streaks-outbox", daemon=True)
                 self._thread.start()
 
@@ -87,6 +96,9 @@ class Drainer:
 
         Returns:
             How many activities still wait.
+
+        Raises:
+            StreakError: The outbox itself cannot be reached.
         """
         while left := self._outbox.depth():
             went_on = self._portion()
@@ -97,7 +109,7 @@ class Drainer:
         return 0
 
     def close(self) -> None:
-        """Stop draining in the background, and close the file; what waits stays there."""
+        """Stop draining in the background, and close the outbox; what waits stays there."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -112,15 +124,25 @@ class Drainer:
             self._forget(entry.user_id for entry in entries)
             return self._outbox.settle(outcomes)
 
+    def _something_waits(self) -> bool:
+        try:
+            return self._outbox.due_in() is not None
+        except StreakError:
+            return True  # what may be there is worth waiting for
+
     def _work(self) -> None:
         failures = 0
         try:
-            while not self._stopped.is_set() and (due_in := self._outbox.due_in()) is not None:
-                if due_in:
-                    self._stopped.wait(wait_for_holders(due_in))
-                    continue
-                failures = 0 if self._portion() else failures + 1
-                if failures:
-                    self._stopped.wait(pause_after(failures))
+            while not self._stopped.is_set() and (pause := self._turn(failures)) is not None:
+                failures = pause.failures
+                self._stopped.wait(pause.seconds)
         except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
             logger.exception("the outbox cannot be drained; its activities wait for the next start")
+
+    def _turn(self, failures: int) -> Pause | None:
+        try:
+            due_in = self._outbox.due_in()
+            went_on = self._portion() if due_in == 0 else None
+        except StreakError as error:
+            return pause_without_outbox(error, failures)
+        return next_pause(due_in, failures, went_on=went_on)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -167,7 +168,7 @@ class PrometheusMetrics(Metrics):
             infos = [source.cache_info() for source in self._sources]
             hits = self._hits + sum(info.hits for info in infos)
             misses = self._misses + sum(info.misses for info in infos)
-            depth = sum(source.outbox_depth() for source in self._sources)
+            depth = sum(map(_depth_of, self._sources))
         rate = hits / (hits + misses) if hits + misses else 0.0
         return [
             CounterMetricFamily("streak_client_cache_hits", "Reads answered from the cache.", hits),
@@ -175,6 +176,13 @@ class PrometheusMetrics(Metrics):
             GaugeMetricFamily("streak_client_cache_hit_ratio", "Hits among all reads, 0 to 1.", rate),
             GaugeMetricFamily("streak_client_outbox_depth", "Activities that wait in the outbox.", depth),
         ]
+
+
+def _depth_of(source: Source) -> float:
+    try:
+        return source.outbox_depth()
+    except StreakError:
+        return math.nan  # the rest must be shown, above all when something is down
 
 
 class _Collector:

@@ -1,23 +1,20 @@
-"""The durable outbox: activities that could not be sent, in a SQLite file that survives whatever ends the process."""
+"""The durable outbox: activities that could not be sent, kept where they survive whatever ends the process."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from uuid import UUID, uuid4
-
-from filelock import FileLock, Timeout
+from uuid import uuid4
 
 from streak_client._batch import Prepared
-from streak_client.errors import ConfigurationError, DatabaseError, InvalidInputError, StreakError
+from streak_client._outbox_sqlite import SqliteStore
+from streak_client._outbox_store import Failure, OutboxEntry, Store, Written
+from streak_client._redis import is_redis
+from streak_client.errors import ConnectionFailedError, DatabaseError, InvalidInputError, StreakError
 from streak_client.models import StreakUpdate
 
 logger = logging.getLogger("streak_client")
@@ -29,97 +26,32 @@ ATTEMPTS = 20
 # which its request id makes harmless.
 LEASE = 60.0
 
-_SCHEMA = """
-create table if not exists outbox (
-  id integer primary key autoincrement,
-  user_id text not null,
-  activity_at text not null,
-  timezone text,
-  request_id text not null,
-  queued_at text not null,
-  attempts integer not null default 0,
-  error text,
-  refused integer not null default 0,
-  holder text,
-  held_until real,
-  unique (user_id, request_id)
-)
-"""
-_COLUMNS = "id, user_id, activity_at, timezone, request_id, queued_at, attempts, error, refused"
-# Epoch seconds. One too far ahead comes from a clock that was wrong, and holds nothing.
-_DUE = "not refused and (held_until is null or held_until <= :now or held_until > :now + :lease)"
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """An activity that waits to be sent, or that was refused.
-
-    Attributes:
-        id: Grows with every entry.
-        user_id: Who acted.
-        activity_at: When.
-        timezone: The zone that was sent, if any.
-        request_id: The request id of the first try, and of all that follow.
-        queued_at: When it came into the outbox.
-        attempts: How often it was sent from there.
-        error: The code and message of the last failure.
-        refused: Whether it is kept only to be looked at: the database will not take it.
-    """
-
-    id: int
-    user_id: UUID
-    activity_at: datetime
-    timezone: str | None
-    request_id: str
-    queued_at: datetime
-    attempts: int
-    error: str | None
-    refused: bool
-
-    def prepared(self) -> Prepared:
-        """Bring the entry into the form in which activities are sent.
-
-        Returns:
-            The activity with its first request id and time.
-        """
-        return Prepared(self.user_id, self.activity_at, self.timezone, self.request_id)
-
 
 class Outbox:
-    """A file of activities, bounded, readable by its owner alone, and safe to use from any thread or process.
+    """Activities that wait, bounded, in order, and safe to use from any thread or process.
 
-    It holds user ids, times, zones and request ids; never a key.
+    It holds user ids, times, zones and request ids; never a key. A file is readable by its owner alone. A Redis keeps
+    what it is said to keep only with ``appendonly yes`` and ``appendfsync always``, and without eviction.
 
     Args:
-        path: The SQLite file; made if it does not exist.
+        location: A SQLite file, made if it does not exist, or the URL of a Redis that several machines share
+            (``"redis://host:6379/0"``; ``"redis://host:6379/0#name"`` where it serves several projects), which is
+            never shown.
         limit: The most activities that may wait. What comes beyond is dropped, and each drop is logged as an error.
 
     Raises:
-        ConfigurationError: The file cannot be opened.
+        ConfigurationError: The file cannot be opened, or the URL is malformed.
     """
 
-    def __init__(self, path: str | Path, limit: int = DEFAULT_LIMIT) -> None:
-        self._path = Path(path)
+    def __init__(self, location: str | Path, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._me = uuid4().hex
-        self._lock = threading.RLock()
-        self._drainer = FileLock(f"{self._path}.lock", timeout=0, mode=0o600, thread_local=False)
-        self._drains_here = threading.Lock()  # the file's lock is the process's
-        try:
-            # SQLite would make it readable by the group; what it adds beside it takes over this mode.
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(self._path, timeout=10, check_same_thread=False, isolation_level=None)
-            self._db.execute("pragma journal_mode = wal")
-            # Enough for whatever ends a process; what is said to be queued survives a power failure, too: `_synced`.
-            self._db.execute("pragma synchronous = normal")
-            self._db.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError(f"The outbox {self._path} cannot be opened: {error}") from error
+        self._drains_here = threading.Lock()  # a store's lock may be the process's
+        self._store = _open(location)
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+        """Close the file or the connections."""
+        self._store.close()
 
     def hold(self, prepared: Prepared, now: datetime) -> int | None:
         """Write an activity down before it is sent, so that not even SIGKILL can lose it.
@@ -134,9 +66,9 @@ class Outbox:
             The entry's id; None if it could not be written, or is there already.
         """
         try:
-            return self._insert(prepared, now, None, (self._me, time.time() + LEASE))
-        except sqlite3.Error as failure:
-            logger.warning("an activity is sent without having been written to the outbox (%s)", failure)
+            return self._store.insert(Written.of(prepared, now), None, self._me, LEASE, self._limit, safe=False)
+        except self._store.failures as failure:
+            logger.warning("an activity is sent without having been written to the outbox (%s)", _kind(failure))
             return None
 
     def remove(self, entry_id: int | None) -> None:
@@ -148,10 +80,11 @@ class Outbox:
         if entry_id is None:
             return
         try:
-            with self._lock:
-                self._db.execute("delete from outbox where id = ?", (entry_id,))
-        except sqlite3.Error as failure:
-            logger.warning("an activity that was counted stays in the outbox, and will be sent again (%s)", failure)
+            self._store.delete(entry_id)
+        except self._store.failures as failure:
+            logger.warning(
+                "an activity that was counted stays in the outbox, and will be sent again (%s)", _kind(failure)
+            )
 
     def release(self, entry_id: int | None, error: StreakError | None) -> bool:
         """Let an activity wait that was held.
@@ -166,16 +99,11 @@ class Outbox:
         if entry_id is None:
             return False
         try:
-            with self._synced():
-                changed = self._db.execute(
-                    "update outbox set holder = null, held_until = null, error = ? where id = ?",
-                    (None if error is None else _describe(error), entry_id),
-                ).rowcount
-        except sqlite3.Error as failure:
+            return self._store.release(entry_id, None if error is None else _describe(error))
+        except self._store.failures as failure:
             # It is written, and its time as a held one will pass.
-            logger.warning("an activity waits in the outbox for longer than it should (%s)", failure)
+            logger.warning("an activity waits in the outbox for longer than it should (%s)", _kind(failure))
             return True
-        return bool(changed)
 
     def keep(self, entry_id: int | None, prepared: Prepared, error: StreakError, now: datetime) -> bool:
         """Keep an activity that could not be sent, whether or not `hold` could write it down.
@@ -202,43 +130,16 @@ class Outbox:
         Returns:
             True once it is on the disk; False if it was dropped, which has been logged.
         """
+        written = Written.of(prepared, now)
         try:
-            with self._synced():
-                kept = self._insert(prepared, now, _describe(error), (None, None)) is not None or self._has(prepared)
-        except sqlite3.Error as failure:
-            logger.error("an activity was DROPPED: the outbox cannot be written (%s)", failure)  # noqa: TRY400
+            added = self._store.insert(written, _describe(error), None, LEASE, self._limit, safe=True)
+            kept = added is not None or self._store.has(written)
+        except self._store.failures as failure:
+            logger.error("an activity was DROPPED: the outbox cannot be written (%s)", _kind(failure))  # noqa: TRY400
             return False
         if not kept:
             logger.error("an activity was DROPPED: the outbox holds its limit of %d", self._limit)
         return kept
-
-    def _insert(
-        self, prepared: Prepared, now: datetime, error: str | None, hold: tuple[str | None, float | None]
-    ) -> int | None:
-        row = (
-            str(prepared.user_id),
-            prepared.activity_at.isoformat(),
-            prepared.timezone,
-            prepared.request_id,
-            now.isoformat(),
-            error,
-            *hold,
-            self._limit,
-        )
-        with self._lock:
-            found = self._db.execute(
-                "insert into outbox (user_id, activity_at, timezone, request_id, queued_at, error, holder, held_until) "
-                "select ?, ?, ?, ?, ?, ?, ?, ? where (select count(*) from outbox where not refused) < ? "
-                "on conflict do nothing returning id",
-                row,
-            ).fetchone()
-        return None if found is None else int(found[0])
-
-    def _has(self, prepared: Prepared) -> bool:
-        key = (str(prepared.user_id), prepared.request_id)
-        with self._lock:
-            found = self._db.execute("select 1 from outbox where user_id = ? and request_id = ?", key).fetchone()
-        return found is not None
 
     def entries(self, limit: int = 1_000, *, refused: bool = False) -> list[OutboxEntry]:
         """Look at what waits, or at what was refused.
@@ -249,55 +150,36 @@ class Outbox:
 
         Returns:
             The entries, oldest first; without those that are being sent for the first time.
+
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached.
         """
-        which = "refused" if refused else _DUE
-        with self._lock:
-            found = self._db.execute(
-                f"select {_COLUMNS} from outbox where {which} order by id limit :limit",  # noqa: S608 - constants
-                {"limit": limit, **_lease()},
-            ).fetchall()
-        return [
-            OutboxEntry(
-                row[0], UUID(row[1]), _instant(row[2]), row[3], row[4], _instant(row[5]), row[6], row[7], bool(row[8])
-            )
-            for row in found
-        ]
+        with self._reached():
+            return self._store.entries(limit, LEASE, refused=refused)
 
     def depth(self) -> int:
         """Count what waits.
 
         Returns:
             The number of activities that are still to be sent; without those that are being sent for the first time.
+
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached.
         """
-        with self._lock:
-            counted: int = self._db.execute(f"select count(*) from outbox where {_DUE}", _lease()).fetchone()[0]  # noqa: S608 - a constant
-        return counted
+        with self._reached():
+            return self._store.depth(LEASE)
 
     def due_in(self) -> float | None:
         """Say when there is something to send.
 
         Returns:
             Seconds; 0 for now; more if all that waits is held by others, who may have died; None if nothing waits.
-        """
-        others = "not refused and (holder is not :me or held_until <= :now)"
-        with self._lock:
-            found = self._db.execute(
-                f"select min(coalesce(held_until, 0)) from outbox where {others}",  # noqa: S608 - a constant
-                {"me": self._me, **_lease()},
-            ).fetchone()[0]
-        if found is None:
-            return None
-        wait = float(found) - time.time()
-        return wait if 0 < wait <= LEASE else 0.0
 
-    @contextmanager
-    def _synced(self) -> Iterator[None]:
-        with self._lock:
-            self._db.execute("pragma synchronous = full")
-            try:
-                yield
-            finally:
-                self._db.execute("pragma synchronous = normal")
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached.
+        """
+        with self._reached():
+            return self._store.due_in(self._me, LEASE)
 
     @contextmanager
     def draining(self) -> Iterator[bool]:
@@ -305,15 +187,16 @@ class Outbox:
 
         Yields:
             Whether it worked; False if another drains already.
+
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached.
         """
         if not self._drains_here.acquire(blocking=False):
             yield False
             return
         try:
-            with self._drainer:
-                yield True
-        except Timeout:
-            yield False
+            with self._reached(), self._store.draining() as mine:
+                yield mine
         finally:
             self._drains_here.release()
 
@@ -325,29 +208,44 @@ class Outbox:
 
         Returns:
             Whether to go on: False if the service failed, so that the rest would fail alike.
+
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached; what was sent will be sent again, and count once.
         """
         sent = [entry_id for entry_id, outcome in outcomes.items() if not isinstance(outcome, StreakError)]
-        failed = {entry_id: outcome for entry_id, outcome in outcomes.items() if isinstance(outcome, StreakError)}
-        rows = [
-            (_describe(error), isinstance(error, InvalidInputError), _own_fault(error), ATTEMPTS, entry_id)
-            for entry_id, error in failed.items()
-        ]
-        with self._lock, self._db:  # commits, or rolls back
-            self._db.execute("begin immediate")
-            self._db.executemany("delete from outbox where id = ?", [(entry_id,) for entry_id in sent])
-            self._db.executemany(
-                "update outbox set attempts = attempts + 1, error = ?, refused = ? or (? and attempts >= ?) "
-                "where id = ?",
-                rows,
-            )
-        refused = sum(isinstance(error, InvalidInputError) for error in failed.values())
+        failed = {
+            entry_id: Failure(_describe(outcome), isinstance(outcome, InvalidInputError), _own_fault(outcome))
+            for entry_id, outcome in outcomes.items()
+            if isinstance(outcome, StreakError)
+        }
+        with self._reached():
+            dropped = self._store.settle(sent, failed, ATTEMPTS, self._limit)
+        refused = sum(failure.refused for failure in failed.values())
         if refused:
             logger.error("%d activities in the outbox were REFUSED and are kept to be looked at", refused)
-        return all(_own_fault(error) for error in failed.values()) and bool(sent or refused)
+        if dropped:
+            logger.error("%d refused activities were DROPPED from the outbox for newer ones", dropped)
+        return all(failure.own_fault for failure in failed.values()) and bool(sent or refused)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except self._store.failures as failure:
+            raise ConnectionFailedError(f"The outbox cannot be reached ({_kind(failure)}).") from failure
 
 
-def _lease() -> dict[str, float]:
-    return {"now": time.time(), "lease": LEASE}
+def _open(location: str | Path) -> Store:
+    if not is_redis(location):
+        return SqliteStore(Path(location))
+    from streak_client._outbox_redis import RedisStore  # noqa: PLC0415 - an extra
+
+    return RedisStore(str(location))
+
+
+def _kind(failure: Exception) -> str:
+    # A name only: its text could repeat a URL, and with it a password.
+    return type(failure).__name__
 
 
 def _own_fault(error: StreakError) -> bool:
@@ -357,7 +255,3 @@ def _own_fault(error: StreakError) -> bool:
 
 def _describe(error: StreakError) -> str:
     return f"{error.code}: {error.message}"
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -3,7 +3,8 @@
 from streak_client._cache import CacheInfo, Caching
 from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
-from streak_client._outbox import Outbox, OutboxEntry
+from streak_client._outbox import Outbox
+from streak_client._outbox_store import OutboxEntry
 from streak_client.async_client import AsyncStreakClient
 from streak_client.client import StreakClient
 from streak_client.errors import (

@@ -64,8 +64,9 @@ class StreakClient(Lookups, ClientBase):
         caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
             what others write may be, for a minute.
         rate_limit: How many single updates of one user are let through; None lets all through.
-        outbox: A file that `handle_problem_solved` writes to before it sends, and that keeps what could not be sent;
-            None keeps nothing.
+        outbox: Where `handle_problem_solved` writes an activity down before it sends it, and keeps it if it could not
+            be sent: a file, or the URL of a Redis (``"redis://host:6379/0"``) that several machines share; None keeps
+            nothing.
         registry: Where Prometheus finds what this client counts (needs the extra `metrics`); None counts nothing.
         clock: Tells the present instant as an aware `datetime`.
 
@@ -208,6 +209,9 @@ class StreakClient(Lookups, ClientBase):
 
         Returns:
             How many activities still wait.
+
+        Raises:
+            StreakError: The outbox itself cannot be reached.
         """
         return 0 if self._drainer is None else self._drainer.drain()
 

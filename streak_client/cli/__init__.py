@@ -34,8 +34,10 @@ PLACES = {
         "Enter the activities of FILE, of any age, in bulk; importing it again changes nothing.",
     ),
     "recover": Place("writes", "recover", "Enter missed days of USER as repaired, so that the streak goes on."),
-    "outbox": Place("writes", "outbox", "Look into FILE, the outbox of a client, and send what waits there."),
+    "outbox": Place("writes", "outbox", "Look into LOCATION, the outbox of a client, and send what waits there."),
     "serve": Place("serve", "serve", "Serve the REST API until Ctrl-C; /docs shows it, /openapi.json describes it."),
+    "backup": Place("backup", "backup", "Write all streaks, as of one moment, into FILE, which only you can read."),
+    "restore": Place("backup", "restore_command", "Put the streaks of FILE into a migrated database: all or none."),
     "migrations": Place("migrations", "migrations", "List the SQL of this release, or copy it into a project."),
     "doctor": Place("doctor", "doctor", "Check key, schema, rights, publication and clock, and say what mends each."),
 }

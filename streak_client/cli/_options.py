@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, TypeVar
 
 import click
 from pydantic import BaseModel
+
+from streak_client._redis import is_redis
 
 
 class FiniteFloat(click.FloatRange):
@@ -35,6 +37,31 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+class OutboxLocation(click.Path):
+    """A file that exists, or the URL of a Redis, which is never repeated."""
+
+    name = "location"
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the location.
+
+        Args:
+            value: What was given.
+            param: The argument.
+            ctx: Click's context.
+
+        Returns:
+            The path or the URL.
+
+        Raises:
+            click.BadParameter: There is no such file.
+        """
+        return value if is_redis(value) else super().convert(value, param, ctx)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -56,8 +83,17 @@ def print_json(models: Iterable[BaseModel]) -> None:
     Args:
         models: One line each.
     """
-    for model in models:
-        click.echo(json.dumps(model.model_dump(mode="json"), separators=(",", ":")))
+    print_objects(model.model_dump(mode="json") for model in models)
+
+
+def print_objects(objects: Iterable[Mapping[str, object]]) -> None:
+    """Print objects for programs.
+
+    Args:
+        objects: One line each.
+    """
+    for each in objects:
+        click.echo(json.dumps(each, separators=(",", ":")))
 
 
 def day(value: str) -> date:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
 
 from streak_client._outbox import Outbox
+from streak_client._outbox_store import OutboxEntry
 from streak_client.cli._activity_file import read_activity
 from streak_client.cli._common import CommandError, compact_table, messages, output, progress_bar
-from streak_client.cli._options import day, instant, json_option, print_json
+from streak_client.cli._options import OutboxLocation, day, instant, json_option, print_json, print_objects
 from streak_client.client import StreakClient
-from streak_client.models import StreakUpdate
+from streak_client.models import ImportSummary, StreakUpdate
 
 SHOWN = 5
 
@@ -47,7 +49,8 @@ def recover(user: str, first: date, last: date | None, reason: str, as_json: boo
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_file(file: Path) -> None:
+@json_option
+def import_file(file: Path, as_json: bool) -> None:
     """Enter the activities of FILE, of any age, in bulk; importing it again changes nothing.
 
     FILE is a CSV file with the columns user_id, occurred_at and timezone.
@@ -56,7 +59,10 @@ def import_file(file: Path) -> None:
     with StreakClient.from_env() as client, progress_bar(messages()) as bars:
         bar = bars.add_task("Importing", total=len(activities), note="")
         summary = client.import_activity(activities, progress=lambda done, _: bars.update(bar, completed=done))
-    output().print(f"{summary.events} activities: {summary.days_added} days added for {summary.users} people.")
+    if as_json:
+        print_objects([_summary_object(summary)])
+    else:
+        output().print(f"{summary.events} activities: {summary.days_added} days added for {summary.users} people.")
     if summary.refused:
         some = list(summary.refused.items())[:SHOWN]
         lines = [
@@ -67,27 +73,47 @@ def import_file(file: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("location", type=OutboxLocation(), envvar="STREAKS_OUTBOX")
 @click.option("--drain", is_flag=True, help="Send what waits now.")
 @click.option("--refused", is_flag=True, help="Show what the database refused instead of what waits.")
-def outbox(file: Path, drain: bool, refused: bool) -> None:
-    """Look into FILE, the outbox of a client, and send what waits there."""
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The most entries to show.")
+@json_option
+def outbox(location: str, drain: bool, refused: bool, limit: int, as_json: bool) -> None:
+    """Look into LOCATION, the outbox of a client, and send what waits there.
+
+    LOCATION is a file, or the URL of a Redis. A URL with a password is best given as STREAKS_OUTBOX: other users of
+    this machine can read arguments. With --json each entry is one object a line; the exit status tells the rest.
+    """
     if drain:
-        with StreakClient.from_env(outbox=file) as client:
+        with StreakClient.from_env(outbox=location) as client:
             client.drain_outbox()
-    box = Outbox(file)
-    entries = box.entries(refused=refused)
+    box = Outbox(location)
+    try:
+        entries, waiting = box.entries(limit, refused=refused), box.depth()
+    finally:
+        box.close()
+    if as_json:
+        print_objects(entry.as_dict() for entry in entries)
+    else:
+        _print_entries(entries, waiting)
+    if drain and waiting:
+        raise CommandError("Not everything could be sent.")
+
+
+def _print_entries(entries: Sequence[OutboxEntry], waiting: int) -> None:
     table = compact_table("queued (UTC)", "user", "activity at (UTC)", "zone", "attempts", "last error")
     for entry in entries:
         times = [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (entry.queued_at, entry.activity_at)]
         table.add_row(times[0], str(entry.user_id), times[1], entry.timezone or "", str(entry.attempts), entry.error)
     if entries:
         output().print(table)
-    waiting = box.depth()
-    box.close()
     output().print(f"{waiting} waiting.")
-    if drain and waiting:
-        raise CommandError("Not everything could be sent.")
+
+
+def _summary_object(summary: ImportSummary) -> dict[str, object]:
+    refused = {str(user): {"code": error.code, "message": error.message} for user, error in summary.refused.items()}
+    counts = {"events": summary.events, "users": summary.users, "days_added": summary.days_added}
+    return {**counts, "refused": refused}
 
 
 def _print_update(answer: StreakUpdate, *, as_json: bool) -> None:
