@@ -19,6 +19,7 @@ import pytest
 from local_supabase.stack import StackInfo
 from streak_client import AsyncStreakClient, Gathering, Outbox, StreakUpdate, _outbox
 from tests.support.fault_proxy import Fault, fault_proxy, one_in_five
+from tests.support.redis_server import DURABLE, redis_server
 
 NewUser = Callable[[], Awaitable[UUID]]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -45,6 +46,23 @@ async def crowd(db: Connection) -> AsyncIterator[list[UUID]]:
     await db.execute("insert into auth.users (id) select unnest($1::uuid[])", users)
     yield users
     await db.execute("delete from auth.users where id = any($1)", users)
+
+
+@pytest.fixture(params=["file", "redis"])
+async def outbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Where the outbox is: a file, or a Redis that has all it acknowledged on the disk."""
+    if request.param == "file":
+        yield str(tmp_path / "outbox.db")
+        return
+    async with redis_server(tmp_path, *DURABLE) as server:
+        yield server.url
+
+
+async def drain(stack: StackInfo, outbox: str) -> None:
+    """Send what waits, as the next process does."""
+    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=outbox) as heir:
+        while await heir.drain_outbox():
+            pass
 
 
 async def four_days(client: AsyncStreakClient, user: UUID, now: datetime) -> list[StreakUpdate]:
@@ -87,32 +105,32 @@ async def test_ten_thousand_calls_over_a_bad_network(stack: StackInfo, db: Conne
 
 @pytest.mark.parametrize("fault", [Fault.BEFORE_SEND, Fault.AFTER_COMMIT])
 async def test_a_process_killed_during_its_first_attempt_loses_nothing(  # noqa: PLR0913, PLR0917 - fixtures
-    fault: Fault, stack: StackInfo, db: Connection, new_user: NewUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, stack: StackInfo, db: Connection, new_user: NewUser, outbox: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An activity whose process dies by SIGKILL while it is sent for the first time is counted once by the next one."""
-    user, path = await new_user(), tmp_path / "outbox.db"
+    user = await new_user()
     async with fault_proxy(stack.supabase_url, lambda: fault) as proxy:
-        process = await run_loop(proxy.url, stack.secret_key, path, [user])
+        process = await run_loop(proxy.url, stack.secret_key, outbox, [user])
         await asyncio.wait_for(proxy.struck.wait(), 30)
         process.kill()
         assert await process.wait() == -signal.SIGKILL
         assert await read_all(process) == ""
     monkeypatch.setattr(_outbox, "LEASE", 0.0)  # the dead process has held it for long enough
-    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=path) as heir:
-        while await heir.drain_outbox():
-            pass
+    await drain(stack, outbox)
     assert await db.fetchval("select count(*) from public.streak_history where user_id = $1", user) == 1
-    assert Outbox(path).due_in() is None
+    box = Outbox(outbox)
+    assert box.due_in() is None
+    box.close()
 
 
 async def test_a_process_killed_at_any_instant_loses_nothing(
-    stack: StackInfo, db: Connection, tmp_path: Path, crowd: list[UUID], monkeypatch: pytest.MonkeyPatch
+    stack: StackInfo, db: Connection, outbox: str, crowd: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever SIGKILL comes, what was called for is counted once in the end, and nothing is counted twice."""
-    path, dice, rest = tmp_path / "outbox.db", random.Random(9), crowd[:200]
+    dice, rest = random.Random(9), crowd[:200]
     called: list[UUID] = []
     for _ in range(5):
-        process = await run_loop(stack.supabase_url, stack.secret_key, path, rest)
+        process = await run_loop(stack.supabase_url, stack.secret_key, outbox, rest)
         assert process.stdout is not None
         await process.stdout.readline()
         await asyncio.sleep(dice.uniform(0, 0.05))  # the instant is the point
@@ -122,19 +140,17 @@ async def test_a_process_killed_at_any_instant_loses_nothing(
         called += rest[:done]
         rest = rest[done:]
     monkeypatch.setattr(_outbox, "LEASE", 0.0)
-    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=path) as heir:
-        while await heir.drain_outbox():
-            pass
+    await drain(stack, outbox)
     found = await db.fetch("select user_id from public.streak_history where user_id = any($1)", crowd)
     counts = Counter(row[0] for row in found)
     assert set(called) <= set(counts)
     assert set(counts.values()) == {1}
 
 
-async def run_loop(url: str, key: str, path: Path, users: Sequence[UUID]) -> asyncio.subprocess.Process:
+async def run_loop(url: str, key: str, outbox: str, users: Sequence[UUID]) -> asyncio.subprocess.Process:
     """Start a process that handles an activity of each user, and prints who is done."""
     pipe = asyncio.subprocess.PIPE
-    arguments = [sys.executable, "-c", LOOP, url, str(path), *map(str, users)]
+    arguments = [sys.executable, "-c", LOOP, url, outbox, *map(str, users)]
     process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
     assert process.stdin is not None
     process.stdin.write(f"{key}\n".encode())

@@ -30,18 +30,34 @@ class RedisServer:
         await self.process.wait()
 
 
+# With these, what Redis has acknowledged is on the disk.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[RedisServer]:
-    """Keep a Redis running inside the block; skip the test where Redis is not installed, but fail in CI."""
+async def redis_server(folder: Path, *options: str, port: int | None = None) -> AsyncIterator[RedisServer]:
+    """Keep a Redis running inside the block; skip the test where Redis is not installed, but fail in CI.
+
+    Args:
+        folder: Where it keeps its data, if it is told to.
+        options: More arguments.
+        port: Where it listens; None for any free port.
+    """
     program = shutil.which("redis-server")
     if program is None:
         reason = "needs redis-server (Debian's package of that name)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    port = port or free_port()
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     process = await asyncio.create_subprocess_exec(program, *arguments, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
