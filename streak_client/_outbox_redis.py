@@ -20,7 +20,7 @@ from streak_client._redis import name_in, open_sync
 logger = logging.getLogger("streak_client")
 
 # Whoever drains says so again and again; when it dies, another may begin after so many seconds.
-CLAIM_SECONDS = 30.0
+CLAIM_SECONDS = 15.0
 _PARTS = ("entries", "waiting", "refused", "names", "holders", "held", "attempts", "errors", "sequence", "drainer")
 
 _PRELUDE = """

@@ -27,6 +27,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 SINGLY, GATHERED, DAYS = 125, 2_375, 4
 # So many that a call whose every attempt is struck would be a matter of centuries.
 RETRIES = 15
+KILLS = 3
 
 LOOP = """
 import sys
@@ -129,7 +130,7 @@ async def test_a_process_killed_at_any_instant_loses_nothing(
     """Whenever SIGKILL comes, what was called for is counted once in the end, and nothing is counted twice."""
     dice, rest = random.Random(9), crowd[:200]
     called: list[UUID] = []
-    for _ in range(5):
+    for _ in range(KILLS):
         process = await run_loop(stack.supabase_url, stack.secret_key, outbox, rest)
         assert process.stdout is not None
         await process.stdout.readline()

@@ -31,8 +31,9 @@ import sys
 from datetime import UTC, datetime
 from itertools import count
 from uuid import UUID
-from streak_client import ConnectionFailedError, Outbox
 from streak_client._batch import Prepared
+from streak_client._outbox import Outbox
+from streak_client.errors import ConnectionFailedError
 box, first, now = Outbox(sys.argv[1]), int(sys.argv[2]), datetime.now(UTC)
 for n in count(first):
     if not box.put(Prepared(UUID(int=1), now, None, str(n)), ConnectionFailedError("gone"), now):
@@ -101,7 +102,7 @@ async def test_an_outage_loses_nothing(  # noqa: PLR0913, PLR0917 - fixtures
 async def test_without_its_redis_a_client_counts_all_the_same(
     stack: StackInfo, new_user: NewUser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the outbox's Redis is down, activities count with a warning that shows no password; asking it is an error."""
+    """When the outbox's Redis is down, activities count, with a warning that shows no password."""
     url = f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
     async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=url) as client:
         answer = await client.handle_problem_solved(await new_user(), "UTC")
@@ -118,7 +119,7 @@ async def test_without_its_redis_a_client_counts_all_the_same(
 async def test_without_redis_and_service_the_loss_is_loud(
     stack: StackInfo, faults: Faults, new_user: NewUser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When neither the service nor the outbox can be reached, the answer says that nothing is queued, and so does the log."""
+    """When neither service nor outbox can be reached, the answer says that nothing is queued, and the log is loud."""
     await faults.rest_error(503)
     url = f"redis://127.0.0.1:{free_port()}/0"
     async with AsyncStreakClient(stack.supabase_url, stack.secret_key, outbox=url, max_retries=0) as client:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -254,7 +255,7 @@ def test_a_claim_is_renewed_and_the_deads_expires(redis: RedisServer, monkeypatc
                 assert isinstance(left, int)
                 extended.append(left)
                 # Time left only ever falls, but for a renewal.
-                return sum(later > earlier for earlier, later in zip(extended, extended[1:], strict=False)) >= 4
+                return sum(later > earlier for earlier, later in pairwise(extended)) >= 4
 
             assert until(renewed, 60)
             with other.draining() as theirs:
