@@ -22,6 +22,7 @@ USES = [
     "select * from public.get_streak_leaderboard()",
     "select * from public.get_streak_leaderboard(p_order_by => 'longest_streak')",
     "select * from public.expire_lapsed_streaks(10)",
+    "select * from public.erase_user_streak((select id from auth.users limit 1))",
 ]
 
 

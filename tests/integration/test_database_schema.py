@@ -143,6 +143,7 @@ async def test_execute_is_granted_by_name(connection: Connection) -> None:
     may = {role: {g["function"] for g in grants if g["role"] == role} for role in {g["role"] for g in grants}}
     assert set(may) == {"authenticated", "service_role"}
     assert {name for name in may["authenticated"] if name.startswith("public.")} == {
+        "public.explain_user_streak",
         "public.get_streak_calendar",
         "public.get_streak_leaderboard",
         "public.get_user_streak",
