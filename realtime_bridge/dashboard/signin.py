@@ -1,0 +1,101 @@
+"""Signing in by e-mail: Supabase Auth, reached through the bridge so that the page needs no other address."""
+
+import json
+from typing import Any
+
+import httpx
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from realtime_bridge.access import BadRequest
+from realtime_bridge.auth import AccessError
+
+_LARGEST = 8192
+_LONGEST = 4096
+_ATTEMPTS = RateLimitItemPerMinute(20)
+_ANSWER = ("access_token", "refresh_token", "expires_at")
+_TOO_MANY = 429
+
+
+class SignIn:
+    """The endpoints ``/dashboard/sign-in/...``.
+
+    Args:
+        auth_url: Supabase Auth.
+        http: A client whose headers carry the project's key.
+    """
+
+    def __init__(self, auth_url: str, http: httpx.AsyncClient) -> None:
+        self._url = auth_url
+        self._http = http
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    async def password(self, request: Request) -> Response:
+        """Exchange e-mail address and password for tokens."""
+        fields = await self._fields(request, "email", "password")
+        return _tokens(await self._send("token?grant_type=password", fields))
+
+    async def code(self, request: Request) -> Response:
+        """Send a code to the e-mail address of a user."""
+        fields = await self._fields(request, "email")
+        answer = await self._send("otp", {**fields, "create_user": False})
+        if answer.status_code == _TOO_MANY:
+            raise AccessError(429, "RATE_LIMITED", "too many codes: wait a minute")
+        # The same answer whether or not there is such a user.
+        return JSONResponse({}, headers={"Cache-Control": "no-store"})
+
+    async def verify(self, request: Request) -> Response:
+        """Exchange the code of an e-mail for tokens."""
+        fields = await self._fields(request, "email", "token")
+        return _tokens(await self._send("verify", {**fields, "type": "email"}))
+
+    async def refresh(self, request: Request) -> Response:
+        """Exchange a refresh token for new tokens."""
+        fields = await self._fields(request, "refresh_token")
+        return _tokens(await self._send("token?grant_type=refresh_token", fields))
+
+    async def _fields(self, request: Request, *names: str) -> dict[str, Any]:
+        who = request.client.host if request.client else "?"
+        if not self._limiter.hit(_ATTEMPTS, who):
+            raise AccessError(429, "RATE_LIMITED", "too many attempts: wait a minute")
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST:
+                raise BadRequest("body", f"at most {_LARGEST} bytes")
+        try:
+            values = json.loads(body)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise BadRequest("body", "a JSON object is required")
+        for name in names:
+            value = values.get(name)
+            if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+                raise BadRequest(name, f"{name} is required")
+        return {name: values[name] for name in names}
+
+    async def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        try:
+            answer = await self._http.post(f"{self._url}/{path}", json=body)
+        except httpx.HTTPError as error:
+            reason = f"Supabase Auth cannot be reached ({type(error).__name__})"
+            raise AccessError(503, "UNAVAILABLE", reason) from error
+        if answer.is_server_error:
+            raise AccessError(503, "UNAVAILABLE", f"Supabase Auth answered HTTP {answer.status_code}")
+        return answer
+
+
+def _tokens(answer: httpx.Response) -> Response:
+    if answer.status_code == _TOO_MANY:
+        raise AccessError(429, "RATE_LIMITED", "too many attempts: wait a minute")
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not answer.is_success or not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
+        raise AccessError(401, "SIGN_IN_FAILED", "Supabase did not accept that: check what you entered")
+    return JSONResponse({name: body.get(name) for name in _ANSWER}, headers={"Cache-Control": "no-store"})
