@@ -113,17 +113,20 @@ def move_to_present(activities: Iterable[Activity], now: datetime) -> list[Activ
     return sorted(moved, key=instant)
 
 
-def split_by_age(activities: Iterable[Activity], now: datetime) -> tuple[list[Activity], list[Activity]]:
+def split_by_age(
+    activities: Iterable[Activity], now: datetime, age: timedelta = LIVE_AGE
+) -> tuple[list[Activity], list[Activity]]:
     """Part what must be imported from what can be played live.
 
     Args:
         activities: The activities.
         now: The present instant.
+        age: How old the oldest may be that are played live, at most six days.
 
     Returns:
-        Those older than six days, and the others, both in the order given.
+        Those older than that, and the others, both in the order given.
     """
     old, recent = list[Activity](), list[Activity]()
     for activity in activities:
-        (old if instant(activity) < now - LIVE_AGE else recent).append(activity)
+        (old if instant(activity) < now - age else recent).append(activity)
     return old, recent

@@ -1,10 +1,10 @@
-"""The demo: real activity of 275 people, its last six days played live through client, RPC, Realtime and bridge."""
+"""The demo: real activity of 275 people, its last day played live through client, RPC, Realtime and bridge."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from realtime_bridge import ServedBridge
 
 TOP = 8
+# Everybody in the data acts in the last day, so that every change shows a streak that is alive.
+LIVE_AGE = timedelta(days=1)
 # Longer than any debouncing, and than the bridge's slow reconciliation, which mends what Realtime leaves out.
 PATIENCE = 60.0
 
@@ -46,7 +48,7 @@ async def run_demo(stack: StackInfo, served: ServedBridge, speed: float) -> None
         AsyncStreakClient(stack.supabase_url, stack.secret_key) as client,
         listening(served.bridge, served.url, stack.secret_key) as ears,
     ):
-        played = await play(client, *split_by_age(activities, now), speed, messages())
+        played = await play(client, *split_by_age(activities, now, LIVE_AGE), speed, messages())
         versions = {user_id: streak.version for user_id, streak in (await client.get_user_streaks(people)).items()}
         await _catch_up(ears, versions)
         current = await client.get_leaderboard(TOP)

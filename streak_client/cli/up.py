@@ -33,8 +33,8 @@ BRIDGE_PORT = 54330
 API_PORT = 54340
 LONGEST_WAIT = 5.0
 LIVE_SECONDS = 60.0
-# Six days in half a minute.
-DEMO_SPEED = 17_280.0
+# The last day in two minutes: time to open the dashboard and to watch.
+DEMO_SPEED = 720.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Options:
 
 
 @click.command()
-@click.option("--demo", is_flag=True, help="Play the real activity of 275 people, the last six days live.")
+@click.option("--demo", is_flag=True, help="Play the real activity of 275 people, the last day live.")
 @click.option(
     "--speed",
     type=FiniteFloat(0),
@@ -98,7 +98,8 @@ def up(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Start a local Supabase, the bridge and the REST API, print READY with URLs and keys, and run until Ctrl-C.
 
-    The line READY holds a JSON object with SUPABASE_URL, the keys, DATABASE_URL, BRIDGE_URL and API_URL.
+    The line READY holds a JSON object with SUPABASE_URL, the keys, DATABASE_URL, BRIDGE_URL, API_URL and
+    DASHBOARD_URL, a link that opens the dashboard for an operator on this machine and is good for half a day.
     """
     check_speed(speed)
     if bridge_port is None:
@@ -159,6 +160,7 @@ async def _until_signal(options: Options) -> None:
 
 async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> None:
     from realtime_bridge import BridgeSettings, serve  # noqa: PLC0415
+    from realtime_bridge.links import operator_link  # noqa: PLC0415
 
     async with AsyncExitStack() as exits:
         with progress:
@@ -181,10 +183,15 @@ async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> 
                 raise CommandError(reason) from error
             await served.bridge.wait_live(LIVE_SECONDS)
             api = await _serve_api(exits, stack.info, options.api_port)
-        variables = stack.info.environment() | {"BRIDGE_URL": served.url, "API_URL": api.url}
+        variables = stack.info.environment() | {
+            "BRIDGE_URL": served.url,
+            "API_URL": api.url,
+            "DASHBOARD_URL": operator_link(served.url, settings),
+        }
         if options.env_file is not None:
             exits.enter_context(env_file(options.env_file, variables))
         click.echo(f"READY {json.dumps(variables)}")
+        messages().print(f"Dashboard: {variables['DASHBOARD_URL']}", soft_wrap=True, markup=False)
         messages().print(f"Changes: {served.url}/events   REST API: {api.url}/docs   Ctrl-C ends everything.")
         messages().print(_elsewhere(variables, options.env_file), soft_wrap=True, markup=False)
         jobs: list[Coroutine[Any, Any, None]] = [stack.wait(), served.wait(), api.wait()]
