@@ -596,6 +596,7 @@ const STYLE = `
   font: 400 0.9375rem/1.4 var(--streak-font, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif); }
 .muted { color: var(--streak-muted, var(--_muted)); }
 .head, .foot { display: flex; align-items: baseline; justify-content: space-between; gap: 0.25rem 0.75rem; flex-wrap: wrap; }
+[part="header"] { min-height: 1.375rem; align-items: center; }
 .title { font-size: 0.8125rem; font-weight: 600; overflow-wrap: anywhere; min-width: 0; }
 .note { font-size: 0.75rem; font-weight: 500; padding: 0.125rem 0.5rem; border-radius: 99px; background: var(--_note-soft); color: var(--_note); }
 .main { display: grid; grid-template-columns: auto 1fr; align-items: center; gap: 0.875rem; }
@@ -659,7 +660,7 @@ function make(tag, classes, part, ...children) {
 
 function makeFlame() {
   const flame = document.createElementNS(SVG, "svg");
-  flame.setAttribute("viewBox", "0 0 24 24");
+  flame.setAttribute("viewBox", "3.5 1 17 22");
   flame.setAttribute("part", "flame");
   flame.setAttribute("class", "flame");
   flame.setAttribute("aria-hidden", "true");
