@@ -101,7 +101,8 @@ export class Overview {
     const { p50, p95 } = this.#latency;
     const recent = this.model.latency(60, 0.5, 0.95);
     const text = recent ? `p50 ${duration(recent[0])} · p95 ${duration(recent[1])}` : "no change in the last minute";
-    setText($("latency-note"), text);
+    setText($("p50"), recent ? `p50 ${duration(recent[0])}` : "p50");
+    setText($("p95"), recent ? `p95 ${duration(recent[1])}` : "p95");
     this.delivery.draw([p50, p95].map(padded), { from: "3 min ago", label: `From the database to this page, last minute: ${text}` });
   }
 
@@ -154,7 +155,7 @@ export class Overview {
 
   #boardRow(row, entry) {
     const { rank, move, who, current, best } = row.parts;
-    row.classList.toggle("top", entry.rank <= 3);
+    row.classList.toggle("top", entry.rank === 1);
     setText(rank, String(entry.rank));
     setText(move, entry.move ? `${entry.move > 0 ? "▲" : "▼"}${Math.abs(entry.move)}` : "");
     move.className = entry.move > 0 ? "move up" : "move down";
