@@ -70,7 +70,7 @@ Ledger = Mapping[date, Entry]
 
 @dataclass(frozen=True)
 class Row:
-    """The row in ``user_streaks``."""
+    """The row in ``user_streaks``; ``base`` is a longest streak that no ledger explains."""
 
     current: int
     longest: int
@@ -79,6 +79,7 @@ class Row:
     zone: str
     version: int
     expires_at: datetime
+    base: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,14 @@ def recount(user: User, now: datetime, ledger: Ledger, zone: str) -> Row:
     if user.row is not None and user.row.last == last:
         expires_at = max(expires_at, user.row.expires_at)
     longest = max(longest_run(ledger), user.row.longest if user.row else 0)
-    version = user.row.version + 1 if user.row else 1
-    row = Row(0, longest, run_length(ledger), last, zone, version, expires_at)
+    base = user.row.base if user.row else 0
+    row = Row(0, longest, run_length(ledger), last, zone, next_version(user), expires_at, base)
     return dataclasses.replace(row, current=effective(row, now))
+
+
+def next_version(user: User) -> int:
+    """One more than any version before, also than those of a row that has gone (rule 8)."""
+    return 1 + max((change.version for change in user.history), default=0)
 
 
 def answer_of(row: Row, now: datetime, change_type: ChangeType, zone: str) -> Answer:

@@ -120,7 +120,8 @@ def rebuild(user: User, now: datetime) -> User:
     """
     if user.row is None:
         raise RefusedError("NO_STREAK")
-    row = dataclasses.replace(recount(user, now, user.ledger, user.row.zone), longest=longest_run(user.ledger))
+    longest = max(longest_run(user.ledger), user.row.base)
+    row = dataclasses.replace(recount(user, now, user.ledger, user.row.zone), longest=longest)
     as_it_was = dataclasses.replace(row, version=user.row.version, current=user.row.current)
     if user.row == as_it_was and user.row.current in (row.current, row.run):
         return user

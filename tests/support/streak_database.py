@@ -20,7 +20,7 @@ REFUSALS = {"22023", "23503"}
 
 STORED = """
 select u.id, s.current_streak, s.longest_streak, s.run_length, s.last_active_date, s.timezone, s.version, s.expires_at,
-  s.last_activity_at,
+  s.longest_base, s.last_activity_at,
   row(r.current_streak, r.longest_streak, r.last_active_date, r.timezone, r.is_active_today, r.days_since_activity,
     r.expires_at, r.version) as reading,
   array(
@@ -29,7 +29,8 @@ select u.id, s.current_streak, s.longest_streak, s.run_length, s.last_active_dat
   array(
     select row(h.change_type, h.old_current_streak, h.new_current_streak, h.old_longest_streak, h.new_longest_streak,
       h.activity_date, h.timezone, h.version_after, h.request_id, h.version_before)
-    from public.streak_history h where h.user_id = u.id and h.version_after > w.since order by h.id
+    from (select * from public.streak_history union all select * from public.streak_history_archive) h
+    where h.user_id = u.id and h.version_after > w.since order by h.id
   ) as history
 from unnest($1::uuid[], $2::integer[]) w (id, since)
 join auth.users u on u.id = w.id
@@ -203,5 +204,6 @@ def stored(row: asyncpg.Record) -> Stored:
             zone=row["timezone"],
             version=row["version"],
             expires_at=row["expires_at"],
+            base=row["longest_base"],
         )
     return Stored(Reading(*row["reading"]), streak, row["last_activity_at"], ledger, history)
