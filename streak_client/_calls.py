@@ -28,6 +28,7 @@ from streak_client.models import (
     HistoryEntry,
     LeaderboardEntry,
     LeaderboardOrder,
+    StreakExplanation,
     StreakUpdate,
     UserStreak,
 )
@@ -45,6 +46,7 @@ _streaks = TypeAdapter(list[UserStreak])
 _leaderboard = TypeAdapter(list[LeaderboardEntry])
 _history = TypeAdapter(list[HistoryEntry])
 _calendar = TypeAdapter(list[CalendarDay])
+_explanations = TypeAdapter(list[StreakExplanation])
 
 
 def prepare(activity: Activity, now: datetime, where: str = "") -> Prepared:
@@ -210,6 +212,15 @@ def get_history(user_id: UUID | str, limit: int, before_id: int | None) -> Flow[
     )
     entries: list[HistoryEntry] = yield Call(request, rows_of(_history))
     return entries
+
+
+def explain_user_streak(user_id: UUID | str) -> Flow[StreakExplanation]:
+    """Ask why a user's streak is what it is."""
+    checked = _inputs.user_id(user_id)
+    explanation: StreakExplanation = yield Call(
+        Rpc("explain_user_streak", {"p_user_id": str(checked)}), one_of(_explanations, user_id=checked)
+    )
+    return explanation
 
 
 def get_calendar(user_id: UUID | str, first_day: date, last_day: date) -> Flow[list[CalendarDay]]:

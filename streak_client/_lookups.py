@@ -8,7 +8,14 @@ from uuid import UUID
 
 from streak_client import _calls
 from streak_client._driver import Driver
-from streak_client.models import CalendarDay, HistoryEntry, LeaderboardEntry, LeaderboardOrder, UserStreak
+from streak_client.models import (
+    CalendarDay,
+    HistoryEntry,
+    LeaderboardEntry,
+    LeaderboardOrder,
+    StreakExplanation,
+    UserStreak,
+)
 
 
 class Lookups:
@@ -114,3 +121,17 @@ class Lookups:
             StreakError: The call failed; see `streak_client.errors`.
         """
         return self._driver.run(_calls.get_calendar(user_id, first_day, last_day))
+
+    def explain_user_streak(self, user_id: UUID | str) -> StreakExplanation:
+        """Ask why a user's streak is what it is: which local day, which zone and which rule made it so.
+
+        Args:
+            user_id: Whose.
+
+        Returns:
+            The explanation in plain words, with its evidence.
+
+        Raises:
+            StreakError: The call failed; see `streak_client.errors`.
+        """
+        return self._driver.run(_calls.explain_user_streak(user_id))

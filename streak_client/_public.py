@@ -32,6 +32,7 @@ from streak_client.models import (
     LeaderboardEntry,
     LeaderboardOrder,
     ProblemSolved,
+    StreakExplanation,
     StreakUpdate,
     UserStreak,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Settings",
     "StreakClient",
     "StreakError",
+    "StreakExplanation",
     "StreakUpdate",
     "UserNotFoundError",
     "UserStreak",

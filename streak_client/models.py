@@ -182,6 +182,42 @@ class HistoryEntry(_Model):
     created_at: Instant
 
 
+class StreakExplanation(_Model):
+    """Why a user's streak is what it is.
+
+    Attributes:
+        user_id: Whose streak it is.
+        current_streak: Days in the streak at this moment.
+        longest_streak: Days in the longest streak ever.
+        version: The row's version; 0 for a user without a streak.
+        timezone: The IANA zone that decides which day it is.
+        today: The local day in that zone; None for a user without a streak.
+        rule: The rule that made it so: 2 ledger and corrections, 3 transition, 6 zone, 7 lapse.
+        first_day: The first day of the unbroken run; None without one.
+        last_day: Its last day.
+        skipped_days: Its days that are covered and count 0.
+        repaired_days: Its days that an operator entered.
+        expires_at: The instant of the lapse, past or to come.
+        explanation: The same for people, sentence by sentence.
+        history: The latest ten changes, newest first, archived ones too.
+    """
+
+    user_id: UUID
+    current_streak: int
+    longest_streak: int
+    version: int
+    timezone: str
+    today: date | None
+    rule: int
+    first_day: date | None
+    last_day: date | None
+    skipped_days: tuple[date, ...]
+    repaired_days: tuple[date, ...]
+    expires_at: Instant | None
+    explanation: tuple[str, ...]
+    history: tuple[HistoryEntry, ...]
+
+
 class DayKind(StrEnum):
     """How a day came into the ledger."""
 

@@ -239,7 +239,7 @@ begin
     perform private.raise_streak_error('USER_ID_REQUIRED');
   end if;
   select s.* into v_row from public.user_streaks s where s.user_id = p_user_id;
-  select coalesce(jsonb_agg(to_jsonb(h) - 'user_id' order by h.id desc), '[]') into v_history
+  select coalesce(jsonb_agg(to_jsonb(h) order by h.id desc), '[]') into v_history
   from (select f.* from private.full_history(p_user_id) f order by f.id desc limit 10) h;
   if v_row.user_id is null then
     return query select 0, 0, 0, private.own_default_timezone(p_user_id), null::date, 3, null::date, null::date, '{}'::date[],
