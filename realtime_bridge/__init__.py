@@ -20,11 +20,12 @@ from realtime_bridge.bridge import Bridge
 from realtime_bridge.health import BridgeState, Health
 from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import ListenerClosed
-from realtime_bridge.messages import EventName, Message, MessageType, Streak
+from realtime_bridge.messages import BoardMessage, EventName, Message, MessageType, Place, Streak
 from realtime_bridge.server import ServedBridge, serve
 from realtime_bridge.settings import BridgeSettings, SettingsError
 
 __all__ = [
+    "BoardMessage",
     "Bridge",
     "BridgeSettings",
     "BridgeState",
@@ -34,6 +35,7 @@ __all__ = [
     "ListenerClosed",
     "Message",
     "MessageType",
+    "Place",
     "ServedBridge",
     "SettingsError",
     "Streak",

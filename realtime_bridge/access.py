@@ -5,16 +5,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
-from realtime_bridge.bridge import Bridge
+from realtime_bridge.bridge import Bridge, check_top
 from realtime_bridge.iteration import parse_since, user_key
+from realtime_bridge.leaderboard import MOST_PLACES
 
 #: Longer lists belong to an operator's listener of everybody.
 _MOST_USERS = 1000
+_LONGEST_NUMBER = 9
 
 
 class BadRequest(ValueError):  # noqa: N818 - named as HTTP names it
@@ -38,12 +41,18 @@ class Wishes:
         debounce: Seconds; None: the bridge's setting.
         max_wait: Seconds; None: the bridge's setting.
         since: Where it resumes, or None.
+        top: Places of the leaderboard instead of users, or None.
     """
 
     user_ids: list[str] | None
     debounce: float | None
     max_wait: float | None
     since: str | None
+    top: int | None
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The arguments of `Bridge.listen`."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Limits:
@@ -122,7 +131,7 @@ def wishes_of(connection: HTTPConnection, principal: Principal, bridge: Bridge) 
     debounce, max_wait = _seconds(connection, "debounce"), _seconds(connection, "max_wait")
     # A browser that reconnects repeats its old URL and adds the header.
     since = connection.headers.get("last-event-id") or query.get("since")
-    users = users_of(connection)
+    users, top = users_of(connection), _top_of(connection, principal)
     try:
         bridge.windows(debounce, max_wait)
     except ValueError as error:
@@ -131,7 +140,22 @@ def wishes_of(connection: HTTPConnection, principal: Principal, bridge: Bridge) 
         parse_since(since)
     except ValueError as error:
         raise BadRequest("since", str(error)) from None
-    return Wishes(principal.audience(users), debounce, max_wait, since)
+    return Wishes(principal.audience(users) if top is None else None, debounce, max_wait, since, top)
+
+
+def _top_of(connection: HTTPConnection, principal: Principal) -> int | None:
+    text = connection.query_params.get("top")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_NUMBER:
+        raise BadRequest("top", f"top must be a whole number from 1 to {MOST_PLACES}")
+    try:
+        check_top(int(text), named="user_id" in connection.query_params)
+    except ValueError as error:
+        raise BadRequest("top", str(error)) from None
+    if not principal.sees_all:
+        raise AccessError(403, "FORBIDDEN", "only an operator or the service hears of the leaderboard")
+    return int(text)
 
 
 def users_of(connection: HTTPConnection) -> list[str]:

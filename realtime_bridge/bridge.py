@@ -16,6 +16,8 @@ from realtime_bridge.fanout import Moment
 from realtime_bridge.health import BridgeState, Health, HealthBoard
 from realtime_bridge.hub import Hub
 from realtime_bridge.iteration import Listener, call_back, parse_since, user_key
+from realtime_bridge.leaderboard import MOST_PLACES
+from realtime_bridge.leaderboard_reader import LeaderboardReader
 from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed
 from realtime_bridge.messages import Message, MessageType
 from realtime_bridge.metrics import Counters
@@ -60,6 +62,7 @@ class Bridge:
             milestones=settings.milestones,
             mailbox_limit=settings.mailbox_limit,
             slow_after=settings.slow_after,
+            board_wanted=self._want_board,
         )
         self._changed = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
@@ -86,8 +89,22 @@ class Bridge:
             changed=self._conclude,
             renew=self.source.renew,
         )
+        self._leaderboard = LeaderboardReader(
+            self._hub,
+            self.reader,
+            self._sync,
+            self._board,
+            now=self._now,
+            interval=settings.reconcile_interval,
+            changed=self._conclude,
+        )
         self._conclude()
-        jobs: list[Callable[[], Awaitable[None]]] = [self._consume, self._sync.load, self._sync.reconcile]
+        jobs: list[Callable[[], Awaitable[None]]] = [
+            self._consume,
+            self._sync.load,
+            self._sync.reconcile,
+            self._leaderboard.run,
+        ]
         if settings.broadcast:
             jobs.append(Broadcaster(self, self.reader.http, f"{settings.supabase_url}/realtime/v1/api/broadcast").run)
         for job in jobs:
@@ -147,6 +164,7 @@ class Bridge:
         debounce: float | None = None,
         max_wait: float | None = None,
         since: str | None = None,
+        top: int | None = None,
     ) -> Listener:
         """Listen: first a snapshot of each user, then changes.
 
@@ -156,6 +174,8 @@ class Bridge:
             max_wait: The longest that a change is held back, in seconds, not shorter than `debounce`.
             since: ``<epoch>:<seq>`` of the last message read before: what changed since then comes instead of a
                 snapshot, or, where that is no longer known, a ``reset`` and a snapshot.
+            top: Hear of the first so many places of the leaderboard (1 to 1,000) instead of users. Each message
+                about it is a whole `BoardMessage`, at most twenty a second, so that `since` makes no difference.
 
         Returns:
             The messages, as an asynchronous iterator.
@@ -166,6 +186,7 @@ class Bridge:
         if self._stopping:
             raise ListenerClosed(CLOSE_RESTART, "the bridge is stopping: reconnect")
         windows = self.windows(debounce, max_wait)
+        check_top(top, named=user_ids is not None)
         wakeup = asyncio.Event()
         sub = self._hub.add(
             None if user_ids is None else [user_key(user_id) for user_id in user_ids],
@@ -174,8 +195,10 @@ class Bridge:
             at=self._now(),
             wake=wakeup.set,
             since=parse_since(since),
+            top=top,
         )
-        self._sync.want((key for key in sub.missing if sub.users is not None), news=False)
+        if sub.users is not None and top is None:
+            self._sync.want(sub.missing, news=False)
         self._arm()
         return Listener(self._hub, sub, wakeup, self._now)
 
@@ -215,6 +238,9 @@ class Bridge:
                 yield
             finally:
                 await _end(task)
+
+    def _want_board(self) -> None:
+        self._leaderboard.want()
 
     # --- the machinery ---------------------------------------------------------------------------------------------
 
@@ -282,6 +308,24 @@ class Bridge:
             self._hub.tick(self._now())
         finally:
             self._arm()
+
+
+def check_top(top: int | None, *, named: bool) -> None:
+    """Check the number of places that a listener asks for.
+
+    Args:
+        top: The places.
+        named: Whether it also names users.
+
+    Raises:
+        ValueError: It is out of range, or users are named too.
+    """
+    if top is None:
+        return
+    if not 1 <= top <= MOST_PLACES:
+        raise ValueError(f"top must be between 1 and {MOST_PLACES}")
+    if named:
+        raise ValueError("top and user_id exclude each other")
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

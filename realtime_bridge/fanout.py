@@ -58,21 +58,24 @@ class Fanout:
         counters: Where everything is counted.
         milestones: Streak lengths with an event of their own.
         posted: Called after a message was put into a mailbox.
+        noticed: Called with every change, before listeners are told.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the joints of one part
         self,
         store: Store,
         epoch: str,
         counters: Counters,
         milestones: tuple[int, ...],
         posted: Callable[[Subscriber, Moment], None],
+        noticed: Callable[[Effect, Moment], None],
     ) -> None:
         self._store = store
         self._epoch = epoch
         self._counters = counters
         self._milestones = milestones
         self._posted = posted
+        self._noticed = noticed
         self._lanes: dict[tuple[float, float], Lane] = {}
         self._open_lanes: dict[Lane, None] = {}
         self._routes: dict[str, dict[Subscriber, None]] = {}
@@ -151,6 +154,7 @@ class Fanout:
         for effect in effects:
             self._counters.changes += 1
             self._published = effect.seq
+            self._noticed(effect, at)
             if effect.deleted:
                 self._tell_deleted(effect, at)
             elif effect.row is not None:

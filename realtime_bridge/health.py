@@ -53,6 +53,8 @@ class HealthBoard:
         self.stream: Fault | None = Fault("connecting to Realtime")
         #: Why reads over REST fail; None while they work.
         self.rest: Fault | None = None
+        #: Why the leaderboard cannot be read; None while it can, or nobody listens to it.
+        self.leaderboard: Fault | None = None
         #: Whether everything that a gap may have hidden was read again.
         self.synced = False
         self._was_live = False
@@ -63,12 +65,12 @@ class HealthBoard:
         if fault is None and self.synced:
             self._was_live = True
             return Health(BridgeState.LIVE)
-        if fault is not None and (self._was_live or fault.remedy or fault is self.rest):
+        if fault is not None and (self._was_live or fault.remedy or fault is not self.stream):
             return Health(BridgeState.DEGRADED, fault.reason, fault.remedy)
         if self._was_live:
             return Health(BridgeState.CATCHING_UP, "reading what may have changed meanwhile")
         return Health(BridgeState.STARTING, fault.reason if fault else "reading the present state")
 
     def _worst(self) -> Fault | None:
-        faults = [fault for fault in (self.stream, self.rest) if fault is not None]
+        faults = [fault for fault in (self.stream, self.rest, self.leaderboard) if fault is not None]
         return next((fault for fault in faults if fault.remedy), faults[0] if faults else None)

@@ -1,17 +1,22 @@
 """Listeners come, read and go; what changes in between reaches them by `Fanout`. Pure; the clock is an argument."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from realtime_bridge.changes import Change, StreakRow, Unreadable
 from realtime_bridge.events import ABSENT, Told
 from realtime_bridge.fanout import Fanout, Moment
+from realtime_bridge.leaderboard import Leaderboard, board_key
 from realtime_bridge.listeners import CLOSE_SLOW, ListenerClosed, Subscriber
-from realtime_bridge.messages import Message, MessageType
+from realtime_bridge.messages import Message, MessageType, Place
 from realtime_bridge.metrics import Counters
 from realtime_bridge.state import Merge, Store
 
 #: What an all-listener waits for before it can start: the users that changed lately.
 EVERYBODY = "*"
+
+
+def _nothing() -> None:
+    """Nobody reads the leaderboard."""
 
 
 class Hub:
@@ -24,6 +29,7 @@ class Hub:
         milestones: Streak lengths with an event of their own.
         mailbox_limit: Users with unread changes at which a listener is closed.
         slow_after: Seconds without a read, with mail waiting, after which a listener is closed.
+        board_wanted: Called when the leaderboard should be read.
     """
 
     def __init__(  # noqa: PLR0913 - settings of one thing
@@ -35,12 +41,14 @@ class Hub:
         milestones: tuple[int, ...],
         mailbox_limit: int,
         slow_after: float,
+        board_wanted: Callable[[], None] = _nothing,
     ) -> None:
         self.store = store
         self.epoch = epoch
         self.counters = counters
         self.subscribers: dict[Subscriber, None] = {}
-        self._fanout = Fanout(store, epoch, counters, milestones, self._posted)
+        self.leaderboard = Leaderboard(store, epoch, counters, self._mark_unread, board_wanted)
+        self._fanout = Fanout(store, epoch, counters, milestones, self._posted, self.leaderboard.note)
         self._state: Message | None = None
         self._seeded = False
         self._mailbox_limit = mailbox_limit
@@ -60,6 +68,7 @@ class Hub:
         at: Moment,
         wake: Callable[[], None],
         since: tuple[str, int] | None = None,
+        top: int | None = None,
     ) -> Subscriber:
         """Take a listener in.
 
@@ -70,18 +79,21 @@ class Hub:
             at: Now.
             wake: Called when there is something to take.
             since: The id of the last message it got before, to resume from.
+            top: Places of the leaderboard that it wants instead of users; each board is whole, so that it always
+                begins anew.
 
         Returns:
             The listener; `missing` names the users to load before it starts.
         """
-        named = None if users is None else tuple(dict.fromkeys(users))
+        named = None if users is None and top is None else tuple(dict.fromkeys(users or ()))
         sub = Subscriber(named, self._fanout.lane(debounce, max_wait), wake)
         self.subscribers[sub] = None
         self.counters.opened += 1
         for user_id in named or ():
             self.store.follow(user_id)
-        self._plan_resume(sub, since)
-        self._plan_loading(sub)
+        if top is None:
+            self._plan_resume(sub, since)
+        self._plan_loading(sub, top)
         if self._state is not None:
             sub.preface.append(self._state)
             self._mark_unread(sub, at)
@@ -101,6 +113,7 @@ class Hub:
             if not waiting:
                 self._waiting.pop(key, None)
         self._fanout.leave(sub)
+        self.leaderboard.leave(sub)
         for user_id in sub.users or ():
             self.store.unfollow(user_id)
         sub.preface, sub.slots, sub.overlay = [], {}, None
@@ -133,6 +146,8 @@ class Hub:
         while sub.slots and len(taken) < limit:
             slot = sub.slots.pop(next(iter(sub.slots)))
             taken.extend(part for part in (slot.gone, slot.message) if part is not None)
+        if (board := self.leaderboard.take(sub)) is not None:
+            taken.append(board)
         self._unread.pop(sub, None)
         if sub.unread:
             self._unread[sub] = at.mono
@@ -198,6 +213,7 @@ class Hub:
     def tick(self, at: Moment) -> None:
         """Do what is due: flush windows, tell lapses, close slow listeners."""
         self._fanout.tick(at)
+        self.leaderboard.tick(at)
         while self._unread:
             sub, unread_since = next(iter(self._unread.items()))
             if at.mono - unread_since < self._slow_after:
@@ -207,10 +223,14 @@ class Hub:
 
     def next_due(self, at: Moment) -> float | None:
         """Seconds until `tick` has something to do, or None."""
-        waits = [self._fanout.next_due(at)]
+        waits = [self._fanout.next_due(at), self.leaderboard.next_due(at)]
         if self._unread:
             waits.append(max(next(iter(self._unread.values())) + self._slow_after - at.mono, 0.0))
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def place(self, answer: Sequence[Place], limit: int, at: Moment) -> None:
+        """Take an answer of the leaderboard, its rows read, and start the listeners that waited for it."""
+        self.settle(self.leaderboard.finish(answer, limit, at), at)
 
     # --- how listeners start ---------------------------------------------------------------------------------------
 
@@ -228,8 +248,10 @@ class Hub:
         else:
             sub.since = seq
 
-    def _plan_loading(self, sub: Subscriber) -> None:
-        if sub.users is None:
+    def _plan_loading(self, sub: Subscriber, top: int | None) -> None:
+        if top is not None:
+            sub.missing = set() if self.leaderboard.join(sub, top) else {board_key(top)}
+        elif sub.users is None:
             sub.missing = set() if self._seeded else {EVERYBODY}
         else:
             sub.missing = {user_id for user_id in sub.users if self.store.get(user_id) is None}
@@ -247,6 +269,7 @@ class Hub:
                 sub.preface.append(Message(MessageType.RESET, self.epoch, 0, reason=sub.reset_reason))
             sub.backlog.extend(sub.users if sub.users is not None else self.store)
         self._fanout.join(sub)
+        self.leaderboard.start(sub, at)
         if sub.unread:
             self._mark_unread(sub, at)
 

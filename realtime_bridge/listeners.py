@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from realtime_bridge.events import Told
-from realtime_bridge.messages import Message
+from realtime_bridge.messages import BoardMessage, Message, Place
 
 if TYPE_CHECKING:
     from realtime_bridge.fanout import Lane
@@ -51,6 +51,43 @@ class Slot:
 
 
 @dataclass(slots=True, eq=False)
+class View:
+    """What all listeners of so many places see of the leaderboard at one time.
+
+    Attributes:
+        number: Tells it from other views.
+        seq: The change that was the last when it was drawn up.
+        places: The places.
+        messages: Ready-made, by the number of the view that a listener saw before (0: none).
+    """
+
+    number: int
+    seq: int
+    places: tuple[Place, ...]
+    messages: dict[int, BoardMessage] = field(default_factory=dict)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who is on it, first to last."""
+        return tuple(place.user_id for place in self.places)
+
+
+@dataclass(slots=True)
+class Seat:
+    """What a listener of the leaderboard has.
+
+    Attributes:
+        top: How many places it asked for.
+        view: What it was told last.
+        due: Whether there is a board for it to read: the latest, whenever it reads.
+    """
+
+    top: int
+    view: View | None = None
+    due: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Subscriber:
     """A listener as the hub knows it.
 
@@ -69,6 +106,7 @@ class Subscriber:
         joined_seq: `head` when its backlog was drawn up.
         closed: Why it ended.
         ended: Called when the bridge closes it.
+        seat: Set for a listener of the leaderboard, which follows no users.
     """
 
     users: tuple[str, ...] | None
@@ -85,11 +123,13 @@ class Subscriber:
     joined_seq: int = 0
     closed: ListenerClosed | None = None
     ended: Callable[[], None] | None = None
+    seat: Seat | None = None
 
     @property
     def unread(self) -> int:
         """Messages that wait, at least."""
-        return len(self.preface) + len(self.backlog) + len(self.slots)
+        board = self.seat is not None and self.seat.due
+        return len(self.preface) + len(self.backlog) + len(self.slots) + board
 
     def know(self, user_id: str, told: Told) -> None:
         """Note that this listener knows a state that its lane has not told yet."""

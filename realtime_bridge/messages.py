@@ -19,6 +19,7 @@ class MessageType(StrEnum):
     DELETE = "delete"
     RESET = "reset"
     STATE = "state"
+    BOARD = "board"
 
 
 class EventName(StrEnum):
@@ -158,3 +159,59 @@ class Message:
     def sse(self) -> bytes:
         """The message as one server-sent event."""
         return f"id: {self.id}\nevent: {self.type}\ndata: {self.json}\n\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place on the leaderboard, as ``get_streak_leaderboard`` answers it.
+
+    Attributes:
+        rank: From 1; equal streaks share a rank.
+        user_id: Whose; equal streaks are in the order of it.
+        current_streak: Days, at least 1.
+        longest_streak: Days.
+        last_active_date: In the stored zone.
+        is_active_today: Whether today, in that zone, is covered.
+    """
+
+    rank: int
+    user_id: str
+    current_streak: int
+    longest_streak: int
+    last_active_date: date | None
+    is_active_today: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The place with JSON values."""
+        return {
+            "rank": self.rank,
+            "user_id": self.user_id,
+            "current_streak": self.current_streak,
+            "longest_streak": self.longest_streak,
+            "last_active_date": self.last_active_date and self.last_active_date.isoformat(),
+            "is_active_today": self.is_active_today,
+        }
+
+
+@dataclass(frozen=True)
+class BoardMessage(Message):
+    """The top of the leaderboard, for a listener that asked for ``top``. Always the whole board.
+
+    Attributes:
+        top: The places that were asked for.
+        board: The places, first to last; fewer if there are fewer live streaks.
+        entered: Users who were not on the listener's last board; None on its first.
+        left: Users who were, and are not any more; None on its first.
+    """
+
+    top: int = 0
+    board: tuple[Place, ...] = ()
+    entered: tuple[str, ...] | None = None
+    left: tuple[str, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The message as a JSON object; what does not apply is left out."""
+        body = {**super().as_dict(), "top": self.top, "board": [place.as_dict() for place in self.board]}
+        if self.entered is not None and self.left is not None:
+            body.update(entered=list(self.entered), left=list(self.left))
+        return body

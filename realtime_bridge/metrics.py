@@ -24,6 +24,7 @@ class Counters:
         subscriptions: Times that Realtime reported "Subscribed to PostgreSQL".
         disconnects: Sessions with Realtime that ended.
         resyncs: Synchronisations that were completed after a possible gap.
+        board_reads: Reads of the leaderboard.
         rest_errors: Reads over REST that failed.
         broadcast: Changes published to users' Realtime channels.
         broadcast_errors: Attempts to publish that failed.
@@ -45,6 +46,7 @@ class Counters:
     subscriptions: int = 0
     disconnects: int = 0
     resyncs: int = 0
+    board_reads: int = 0
     rest_errors: int = 0
     broadcast: int = 0
     broadcast_errors: int = 0

@@ -1,12 +1,14 @@
 """Reads of the database over REST (PostgREST): the second, sure way to every change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
+from datetime import date
 from typing import Any, NamedTuple, Self
 
 import httpx
 
 from realtime_bridge.changes import COLUMNS, TABLE, PartialRowError, StreakRow, parse_row
 from realtime_bridge.health import Fault
+from realtime_bridge.messages import Place
 from realtime_bridge.proxies import is_loopback
 
 #: Users in one request: 100 ids are under 4 KB of URL.
@@ -15,6 +17,7 @@ PAGE_USERS = 100
 PAGE_ROWS = 1000
 
 _HISTORY = "streak_history"
+_LEADERBOARD = "get_streak_leaderboard"
 _REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
 _REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push)"
 
@@ -113,6 +116,24 @@ class Reader:
             query["user_id"] = f"gt.{after}"
         return [_row(item) for item in await self._get(TABLE, query)]
 
+    async def leaderboard(self, limit: int) -> list[Place]:
+        """Read the first places of the leaderboard.
+
+        Args:
+            limit: At most this many, up to 1,000.
+
+        Returns:
+            The places, first to last.
+
+        Raises:
+            ReadError: The read failed.
+        """
+        items = await self._answer(_LEADERBOARD, self.http.post(f"/rpc/{_LEADERBOARD}", json={"p_limit": limit}))
+        try:
+            return [_place(item) for item in items]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReadError(Fault("REST sent a leaderboard that cannot be read", _REMEDY_MIGRATIONS)) from error
+
     async def history_after(self, last_id: int) -> list[HistoryRow]:
         """Read one page of the change log, oldest first; empty after the last.
 
@@ -138,8 +159,11 @@ class Reader:
             raise ReadError(Fault("REST sent a change log that cannot be read", _REMEDY_MIGRATIONS)) from error
 
     async def _get(self, table: str, query: Mapping[str, str]) -> list[Any]:
+        return await self._answer(table, self.http.get(f"/{table}", params=query))
+
+    async def _answer(self, name: str, request: Awaitable[httpx.Response]) -> list[Any]:
         try:
-            response = await self.http.get(f"/{table}", params=query)
+            response = await request
             answer = response.json() if response.is_success else None
         except httpx.HTTPError as error:
             # Only the class: messages of network libraries may hold URLs.
@@ -147,7 +171,7 @@ class Reader:
         except ValueError as error:
             raise ReadError(Fault("REST did not send JSON")) from error
         if not isinstance(answer, list):
-            raise ReadError(_refusal(response, table))
+            raise ReadError(_refusal(response, name))
         return answer
 
 
@@ -170,10 +194,22 @@ def _row(item: Any) -> StreakRow:
         raise ReadError(Fault(str(error), _REMEDY_MIGRATIONS)) from error
 
 
-def _refusal(response: httpx.Response, table: str) -> Fault:
+def _place(item: Mapping[str, Any]) -> Place:
+    day = item["last_active_date"]
+    return Place(
+        rank=int(item["rank"]),
+        user_id=str(item["user_id"]).lower(),
+        current_streak=int(item["current_streak"]),
+        longest_streak=int(item["longest_streak"]),
+        last_active_date=None if day is None else date.fromisoformat(day),
+        is_active_today=bool(item["is_active_today"]),
+    )
+
+
+def _refusal(response: httpx.Response, name: str) -> Fault:
     status = response.status_code
     if status in (401, 403):
         return Fault(f"REST refused the key (HTTP {status})", _REMEDY_KEY)
     if status in (400, 404):
-        return Fault(f"REST has no table {table} as expected (HTTP {status})", _REMEDY_MIGRATIONS)
+        return Fault(f"REST has no {name} as expected (HTTP {status})", _REMEDY_MIGRATIONS)
     return Fault(f"REST answered HTTP {status}")

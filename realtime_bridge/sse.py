@@ -63,9 +63,7 @@ class Events:
             await refusal(AccessError(503, "STOPPING", error.reason))(scope, receive, send)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, principal: Principal, wishes: Wishes) -> None:
-        listener = self._bridge.listen(
-            user_ids=wishes.user_ids, debounce=wishes.debounce, max_wait=wishes.max_wait, since=wishes.since
-        )
+        listener = self._bridge.listen(**wishes.as_arguments())
         async with listener:
             gone = asyncio.ensure_future(_disconnected(receive))
             gone.add_done_callback(lambda _: listener.wake())

@@ -143,7 +143,16 @@ class Synchroniser:
                 self._failed(error)
                 for user_id, news in batch.items():
                     self.want([user_id], news=news)
-                pause = await _back_off(pause)
+                pause = await back_off(pause)
+
+    async def read(self, user_ids: Sequence[str]) -> None:
+        """Read users now; those not known before count as loaded, not as changed.
+
+        Raises:
+            ReadError: A read failed.
+        """
+        for chunk in _chunks(user_ids):
+            await self._read(chunk, news=False)
 
     async def _read(self, user_ids: Sequence[str], *, news: bool) -> int:
         """Read at most a page of users and merge; returns how many had changed."""
@@ -176,7 +185,7 @@ class Synchroniser:
                 pause = 0.0
             except ReadError as error:
                 self._failed(error)
-                pause = await _back_off(pause)
+                pause = await back_off(pause)
                 continue
             interval = self._settings.reconcile_interval
             if self._board.stream is not None:
@@ -198,6 +207,7 @@ class Synchroniser:
             await self._verify([*self._hub.store.followed(), *self._hub.store.latest(_RECENT_AFTER_GAP)])
             if self._gaps == gaps:
                 self._board.synced = True
+                self._hub.leaderboard.doubt()
                 self._hub.counters.resyncs += 1
                 self._changed()
         self._board.rest = None
@@ -265,7 +275,15 @@ def _chunks(users: Sequence[str]) -> Iterator[Sequence[str]]:
     return (users[start : start + PAGE_USERS] for start in range(0, len(users), PAGE_USERS))
 
 
-async def _back_off(pause: float) -> float:
+async def back_off(pause: float) -> float:
+    """Sleep longer than the last time, with jitter, at most ten seconds.
+
+    Args:
+        pause: What the last call returned, or 0.
+
+    Returns:
+        Seconds, for the next call.
+    """
     pause = min(max(pause * 2, 0.25), _LONGEST_PAUSE)
     await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
     return pause

@@ -57,9 +57,7 @@ class Sockets:
             raise AccessError(403, "ORIGIN", "this origin may not connect")
 
     async def _serve(self, socket: WebSocket, principal: Principal, wishes: Wishes) -> None:
-        listener = self._bridge.listen(
-            user_ids=wishes.user_ids, debounce=wishes.debounce, max_wait=wishes.max_wait, since=wishes.since
-        )
+        listener = self._bridge.listen(**wishes.as_arguments())
         async with listener:
             await socket.accept()
             gone = asyncio.ensure_future(_heard(socket))

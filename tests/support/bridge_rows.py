@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -37,7 +38,13 @@ def moment(seconds: float = 0.0) -> Moment:
     return Moment(seconds, NOON + seconds)
 
 
-def make_hub(*, recent_limit: int = 1000, mailbox_limit: int = 1000, slow_after: float = 1e9) -> Hub:
+def make_hub(
+    *,
+    recent_limit: int = 1000,
+    mailbox_limit: int = 1000,
+    slow_after: float = 1e9,
+    board_wanted: Callable[[], None] = lambda: None,
+) -> Hub:
     """A hub that knows of nobody and has nothing to load."""
     hub = Hub(
         Store(recent_limit),
@@ -46,6 +53,7 @@ def make_hub(*, recent_limit: int = 1000, mailbox_limit: int = 1000, slow_after:
         milestones=(7, 30),
         mailbox_limit=mailbox_limit,
         slow_after=slow_after,
+        board_wanted=board_wanted,
     )
     hub.settle(["*"], moment())
     return hub
