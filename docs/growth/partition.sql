@@ -16,12 +16,18 @@ declare
   v_public constant text := format('public.%I', p_table);
   v_old constant text := format('private.%I', p_table);
   v_later text[];  -- what is made anew once the rows are in, oldest kind first
+  v_functions regprocedure[];
   v_statement text;
 begin
   if (select c.relkind from pg_catalog.pg_class c where c.oid = v_public::regclass) <> 'r' then
     raise exception '% is partitioned already', v_public;
   end if;
   execute format('lock table %s in access exclusive mode', v_public);
+  -- Functions that return its rows depend on the table, and are made anew.
+  v_functions := array(
+    select p.oid::regprocedure from pg_catalog.pg_proc p join pg_catalog.pg_type t on t.oid = p.prorettype
+    where t.typrelid = v_public::regclass
+  );
 
   -- Constraints first, as indexes and foreign keys build on them. A unique key must hold the column that partitions.
   select array_agg(s.statement order by s.position, s.statement) into v_later
@@ -42,8 +48,8 @@ begin
     where t.tgrelid = v_public::regclass and not t.tgisinternal
     union all
     select 5, format('create policy %I on %s as %s for %s to %s%s%s', p.policyname, v_public, p.permissive, p.cmd,
-      array_to_string(p.roles, ', '), coalesce(format(' using (%s)', p.qual), ''),
-      coalesce(format(' with check (%s)', p.with_check), ''))
+      (select string_agg(quote_ident(r), ', ') from unnest(p.roles) r), coalesce(' using (' || p.qual || ')', ''),
+      coalesce(' with check (' || p.with_check || ')', ''))
     from pg_catalog.pg_policies p where p.schemaname = 'public' and p.tablename = p_table
     union all
     -- Default privileges grant to API roles whatever is new.
@@ -57,10 +63,27 @@ begin
     union all
     select 7, format('alter table %s enable row level security', v_public)
     from pg_catalog.pg_class c where c.oid = v_public::regclass and c.relrowsecurity
+    union all
+    select 8, pg_get_functiondef(f) from unnest(v_functions) f
+    union all
+    select 9, format('revoke all on function %s from public, anon, authenticated, service_role', f)
+    from unnest(v_functions) f
+    union all
+    select 10, format('grant execute on function %s to %s', f, a.grantee::regrole)
+    from unnest(v_functions) f join pg_catalog.pg_proc p on p.oid = f, aclexplode(p.proacl) a
+    where a.grantee <> p.proowner and a.grantee <> 0
+    union all
+    select 10, format('comment on function %s is %L', f, obj_description(f, 'pg_proc')) from unnest(v_functions) f
   ) s;
+  foreach v_statement in array v_functions::text[] loop
+    execute 'drop function ' || v_statement;
+  end loop;
 
   -- Out of the way, with indexes and constraints, so that the new ones can have their names. Not so the sequence.
-  v_statement := pg_get_serial_sequence(v_public, 'id');
+  v_statement := (
+    select pg_get_serial_sequence(v_public, a.attname) from pg_catalog.pg_attribute a
+    where a.attrelid = v_public::regclass and a.attname = 'id'
+  );
   if v_statement is not null then
     execute format('alter sequence %s owned by none', v_statement);
   end if;
