@@ -21,8 +21,6 @@ PARTITION = Path(__file__).parents[2] / "docs" / "growth" / "partition.sql"
 STEPS_A_SCHEDULE = 25
 # What the text of a schema says of plain tables alone: that they are, their columns and grants.
 PLAIN_TABLE = re.compile(r"table public\.|public\.(streak_days|streak_history)(\.\w+ (?!comment)| grant )")
-    r"table public\.|public\.(streak_days|streak_history)\.\w+ (?!comment)|public\.(streak_days|streak_history) grant "
-)
 
 SHOWN_AS_USER = """
 select (select count(*) from public.streak_days) as days, (select count(*) from public.streak_history) as changes,
