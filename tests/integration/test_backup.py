@@ -12,13 +12,14 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
 from local_supabase.stack import StackInfo
-from streak_client._backup.archive import Manifest, Table
+from streak_client._backup.archive import Table
 from streak_client._backup.dump import back_up
 from streak_client.cli import main
 from tests.support.backup_field import BY_HAND, LAPSED, Connection, everything, fill, opened, update
@@ -120,28 +121,25 @@ async def test_a_backup_is_of_one_moment(own_database: str, tmp_path: Path) -> N
     """Activities counted while the backup runs are in none of its tables: rows, ledger and history agree."""
     await fill(own_database)
     before = await everything(own_database)
-    loop = asyncio.get_running_loop()
-    writing: list[asyncio.Task[None]] = []
+    counted = [0]
 
-    async def write() -> None:
+    async def count_for_all() -> None:
         async with opened(own_database) as connection:
-            await connection.execute(
-                "select public.update_user_streak_atomic(u.id, 'UTC', 'meanwhile') from auth.users u"
-            )
+            query = """
+                select count(*) from auth.users u, public.update_user_streak_atomic(u.id, 'UTC', 'meanwhile') a
+                where a.success
+            """
+            counted[0] = await connection.fetchval(query)
 
-    async def slow() -> Manifest:
-        # Its first table is read: from now on others write, and it waits for them.
-        def say(_: Table) -> None:
-            if not writing:
-                writing.append(loop.create_task(write()))
+    def say(_: Table) -> None:
+        # The backup waits here, with one table read and the others before it, until the writes are committed.
+        if not counted[0]:
+            writing = Thread(target=asyncio.run, args=(count_for_all(),))
+            writing.start()
+            writing.join()
 
-        task = asyncio.create_task(back_up(own_database, tmp_path / "b.zip", say=say))
-        manifest = await task
-        await asyncio.gather(*writing)
-        return manifest
-
-    async with asyncio.timeout(SECONDS):
-        manifest = await slow()
+    manifest = await back_up(own_database, tmp_path / "b.zip", say=say)
+    assert counted[0] == len(before["users"])
     rows = {table.name.partition(".")[2]: table.rows for table in manifest.tables}
     assert {name: rows[name] for name in ("user_streaks", "streak_days", "streak_history")} == {
         name: len(before[name]) for name in ("user_streaks", "streak_days", "streak_history")
