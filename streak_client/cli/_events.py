@@ -24,8 +24,16 @@ _REFUSED = {400, 401, 403, 404}
 Event = dict[str, Any]
 
 
+def _nobody() -> None:
+    """Nobody waits for it."""
+
+
 async def bridge_events(
-    bridge_url: str, key: str, params: Mapping[str, str | list[str]], lost: Callable[[str], None]
+    bridge_url: str,
+    key: str,
+    params: Mapping[str, str | list[str]],
+    lost: Callable[[str], None],
+    connected: Callable[[], None] = _nobody,
 ) -> AsyncGenerator[Event, None]:
     """Follow a bridge.
 
@@ -34,6 +42,7 @@ async def bridge_events(
         key: The secret key, or a user's token.
         params: ``user_id`` (repeated), ``debounce`` and ``max_wait`` in seconds.
         lost: Told why, whenever the connection is lost.
+        connected: Called whenever the bridge has taken us in; it may have nothing to say then.
 
     Yields:
         The bridge's messages, for ever.
@@ -47,7 +56,7 @@ async def bridge_events(
         while True:
             headers = {"Authorization": f"Bearer {key}", **({"Last-Event-ID": last_id} if last_id else {})}
             try:
-                async with aclosing(_connection(http, bridge_url, params, headers)) as events:
+                async with aclosing(_connection(http, bridge_url, params, headers, connected)) as events:
                     async for event_id, event in events:
                         last_id, failures = event_id or last_id, 0
                         yield event
@@ -61,13 +70,18 @@ async def bridge_events(
 
 
 async def _connection(
-    http: httpx.AsyncClient, bridge_url: str, params: Mapping[str, str | list[str]], headers: dict[str, str]
+    http: httpx.AsyncClient,
+    bridge_url: str,
+    params: Mapping[str, str | list[str]],
+    headers: dict[str, str],
+    connected: Callable[[], None],
 ) -> AsyncGenerator[tuple[str, Event], None]:
     async with aconnect_sse(http, "GET", f"{bridge_url}/events", params=dict(params), headers=headers) as source:
         if source.response.status_code in _REFUSED:
             text = (await source.response.aread()).decode(errors="replace")[:300]
             raise CommandError(f"The bridge refuses ({source.response.status_code}): {text}", WRONG_INPUT)
         source.response.raise_for_status()
+        connected()
         async for event in source.aiter_sse():
             if event.data:  # a block that only sets `retry` is none
                 yield event.id, json.loads(event.data)

@@ -16,19 +16,13 @@ from streak_client import _inputs
 from streak_client.cli._common import messages, output
 from streak_client.cli._events import Event, bridge_events
 from streak_client.cli._options import FiniteFloat
+from streak_client.cli._watch_live import LiveWatch
+from streak_client.cli._watch_view import COLOURS
 from streak_client.errors import ConfigurationError
 from streak_client.settings import check_secret_key, check_url, environment, secret_key_from
 
 DEFAULT_BRIDGE = "http://127.0.0.1:54330"
-_COLOURS = {
-    "started": "green",
-    "incremented": "green",
-    "milestone": "bold magenta",
-    "recovered": "cyan",
-    "reset": "yellow",
-    "lapsed": "red",
-    "delete": "red",
-}
+HINT = "; `streaks up` starts a bridge here, --bridge-url or BRIDGE_URL names another"
 
 
 @click.command()
@@ -37,10 +31,18 @@ _COLOURS = {
 @click.option("--debounce", type=FiniteFloat(0), help="Seconds of quiet before a user's change is shown; 0: every.")
 @click.option("--max-wait", type=FiniteFloat(0), help="The longest that a change is held back, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print each message as one JSON object a line.")
-def watch(
-    users: tuple[str, ...], bridge_url: str | None, debounce: float | None, max_wait: float | None, as_json: bool
+@click.option("--plain", is_flag=True, help="One line for each change, as where the output is no terminal.")
+def watch(  # noqa: PLR0913, PLR0917 - one for each option
+    users: tuple[str, ...],
+    bridge_url: str | None,
+    debounce: float | None,
+    max_wait: float | None,
+    as_json: bool,
+    plain: bool,
 ) -> None:
     """Show live changes of the streaks of USERs, or of everybody, until Ctrl-C.
+
+    In a terminal: changes, leaderboard, counters and the state of the bridge, on a screen of their own.
 
     The bridge is asked with STREAKS_TOKEN, a user's JWT, which shows that user's changes; else with
     SUPABASE_SECRET_KEY.
@@ -52,10 +54,14 @@ def watch(
     values = environment()
     name = "--bridge-url" if bridge_url else "BRIDGE_URL"
     url = check_url(bridge_url or values.get("BRIDGE_URL") or DEFAULT_BRIDGE, name, DEFAULT_BRIDGE)
+    key = _credential(values)
     try:
-        asyncio.run(_watch(url, _credential(values), params, as_json=as_json))
-    except KeyboardInterrupt:
-        return  # the way to end it
+        if as_json or plain or not output().is_terminal:
+            asyncio.run(_watch(url, key, params, as_json=as_json))
+        else:
+            asyncio.run(LiveWatch(url, key, params, HINT).run(output()))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return  # the ways to end it
 
 
 def _credential(values: Mapping[str, str | None]) -> str:
@@ -71,7 +77,7 @@ def _credential(values: Mapping[str, str | None]) -> str:
 
 async def _watch(url: str, key: str, params: dict[str, str | list[str]], *, as_json: bool) -> None:
     results, notes = output(), messages()
-    hint = "; `streaks up` starts a bridge here, --bridge-url or BRIDGE_URL names another"
+    hint = HINT
 
     def lost(reason: str) -> None:
         nonlocal hint
@@ -106,6 +112,6 @@ def describe(event: Event) -> str:
     if kind in {"state", "reset"}:
         return f"[dim]{kind}: {escape(str(event.get('state') or ''))} {escape(str(event.get('reason') or ''))}[/dim]"
     name = event.get("event") or kind or "?"
-    colour = _COLOURS.get(name, "dim" if kind == "snapshot" else "white")
+    colour = COLOURS.get(name, "dim" if kind == "snapshot" else "white")
     numbers = f"current {streak['current_streak']:>3}, longest {streak['longest_streak']:>3}" if streak else ""
     return f"{escape(str(event.get('user_id')))}  [{colour}]{escape(name):<12}[/{colour}] {numbers}"
