@@ -59,6 +59,7 @@ returns integer
 language plpgsql security definer set search_path = '' as $$
 declare
   v_before constant timestamptz := private.now() - p_older_than;
+  v_before_id constant bigint := private.history_id_at(v_before);
   v_ids bigint[];
   v_users uuid[];
   v_moved integer;
@@ -67,7 +68,7 @@ begin
   select array_agg(c.id), array_agg(distinct c.user_id) into v_ids, v_users
   from (
     select h.id, h.user_id from public.streak_history h
-    where h.id < private.history_id_at(v_before) and h.created_at < v_before
+    where h.id < v_before_id and h.created_at < v_before
       and exists (
         select from public.streak_history n where n.user_id = h.user_id and n.version > coalesce(h.version, 0)
       )

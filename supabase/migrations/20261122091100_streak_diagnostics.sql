@@ -7,10 +7,11 @@ returns setof public.streak_history
 language plpgsql stable set search_path = '' rows 1000 as $$
 declare
   v_since constant timestamptz := private.now() - p_window;
+  v_since_id constant bigint := private.history_id_at(v_since - interval '1 minute');
 begin
   return query
   select h.* from public.streak_history h
-  where h.id >= private.history_id_at(v_since - interval '1 minute') and h.created_at >= v_since and h.version is not null;
+  where h.id >= v_since_id and h.created_at >= v_since and h.version is not null;
 end
 $$;
 comment on function private.recent_history(interval) is 'What changed within a window, found by the primary key.';
