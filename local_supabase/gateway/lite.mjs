@@ -82,7 +82,8 @@ export class Backend {
   async start() {
     await this.#watch`select`;
     const read = () => this.#app.connection.introspect(); // replaces what is known only if it succeeds
-    await this.#watch.listen("pgrst", read);
+    const [{ replica }] = await this.#watch`select pg_is_in_recovery() as replica`;
+    if (!replica) await this.#watch.listen("pgrst", read); // a read replica refuses to LISTEN
     await read();
     this.#running = true;
   }
