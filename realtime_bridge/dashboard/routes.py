@@ -31,18 +31,20 @@ _RECENT = 60
 _MOST_NEW = 1000
 _CHART_SECONDS = 180
 _STALE_SECONDS = 120.0
+_READS_AT_A_TIME = 8
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 class _Dashboard:
-    """What the page asks for. Each answer is kept for a moment, so that many dashboards cost no more than one."""
+    """What the page asks for. What is the same for all operators is read once for all of them."""
 
     def __init__(self, bridge: Bridge, authenticator: Authenticator) -> None:
         self._bridge = bridge
         self._authenticator = authenticator
         self._reads = Reads(bridge.reader.http)
         self._cache = Cache(500)
+        self._users = asyncio.Semaphore(_READS_AT_A_TIME)
         self._journal = Journal()
         self._read_at = 0.0
 
@@ -110,9 +112,9 @@ class _Dashboard:
         """One user's streak, year and history; of oneself, or for an operator."""
         principal = await identify(request, self._authenticator, tickets=False)
         user_id = _user(request, principal)
-        return JSONResponse(
-            await self._cache.get(("user", user_id), 0.5, lambda: self._read_user(user_id)), headers=_NO_STORE
-        )
+        # Not kept: the page asks because something has changed.
+        async with self._users:
+            return JSONResponse(await self._read_user(user_id), headers=_NO_STORE)
 
     async def _operator(self, request: Request) -> None:
         principal = await identify(request, self._authenticator, tickets=False)

@@ -52,6 +52,15 @@ def watch(bridge: BridgeProcess) -> Iterator[Watch]:
     watching.check()
 
 
+@pytest.fixture
+def own_bridge(stack: StackInfo, watch: Watch, tmp_path: Path) -> Iterator[BridgeProcess]:
+    """A bridge of this test alone, which may stop and start it; what a page then cannot reach is no error."""
+    watch.allow("ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket|503")
+    with bridge_process(stack, tmp_path, debounce=DEBOUNCE, max_wait=1.0) as running:
+        watch.origins.add(running.url)
+        yield running
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_context(browser: Browser, watch: Watch) -> AsyncIterator[Callable[..., Awaitable[BrowserContext]]]:
     """A function that opens one more context, with options such as ``color_scheme="dark"``."""

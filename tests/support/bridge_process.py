@@ -14,8 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from local_supabase.stack import StackInfo
+from realtime_bridge.links import operator_link
+from realtime_bridge.settings import BridgeSettings
 from tests.support.processes import until
 from tests.support.stack import ROOT, user_token
 
@@ -84,6 +87,13 @@ class BridgeProcess:
         """Return an operator's ticket, good for a minute."""
         answer = httpx.post(f"{self.url}/ticket", headers={"apikey": self.stack.secret_key}, trust_env=False)
         return str(answer.raise_for_status().json()["ticket"])
+
+    def operator_link(self) -> str:
+        """Return the URL that opens the dashboard for an operator."""
+        settings = BridgeSettings(
+            supabase_url=self.stack.supabase_url, supabase_secret_key=SecretStr(self.stack.secret_key)
+        )
+        return operator_link(self.url, settings)
 
     def operator_token(self, **claims: Any) -> str:
         """Return an access token of an operator; see `user_token`."""

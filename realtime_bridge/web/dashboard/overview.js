@@ -144,7 +144,7 @@ export class Overview {
       setText(kind.lastChild, label);
       const isStep = entry.old !== null && entry.old !== entry.new;
       const isPast = !isStep && entry.new === 0;
-      setText(step.firstChild, isStep ? `${entry.old} → ` : isPast ? PAST[entry.kind] ?? "past day" : "");
+      setText(step.firstChild, isStep ? `${entry.old} → ` : isPast ? PAST[entry.kind] ?? "past" : "");
       setText(step.lastChild, isPast ? "" : String(entry.new));
       row.kind = entry.kind;
       row.old = entry.old;
