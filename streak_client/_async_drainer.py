@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +27,11 @@ from streak_client.models import ProblemSolved, StreakUpdate
 Count = Callable[[Prepared], Awaitable[StreakUpdate]]
 
 
+async def _leave(context: AbstractContextManager[bool], entering: asyncio.Future[bool]) -> None:
+    await asyncio.wait([entering])
+    await asyncio.to_thread(context.__exit__, None, None, None)
+
+
 class AsyncDrainer:
     """Keeps what could not be sent, and sends it as soon as the service is back.
 
@@ -42,13 +47,14 @@ class AsyncDrainer:
         driver: AsyncDriver,
         outbox: Outbox,
         clock: Callable[[], datetime],
-        forget: Callable[[Iterable[UUID]], None],
+        forget: Callable[[Iterable[UUID]], Awaitable[None]],
     ) -> None:
         self._driver = driver
         self._outbox = outbox
         self._clock = clock
         self._forget = forget
         self._task: asyncio.Task[None] | None = None
+        self._called = False
         self._releasing: set[asyncio.Future[bool]] = set()
 
     async def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
@@ -88,6 +94,7 @@ class AsyncDrainer:
 
     def start(self) -> None:
         """Drain in the background, unless that goes on already; it ends when there is nothing to send."""
+        self._called = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
 
@@ -123,7 +130,7 @@ class AsyncDrainer:
                 return None
             entries = await asyncio.to_thread(self._outbox.entries, CHUNK)
             outcomes = await self._driver.run(send_entries(entries, self._clock()))
-            self._forget(entry.user_id for entry in entries)
+            await self._forget(entry.user_id for entry in entries)
             return await asyncio.to_thread(self._outbox.settle, outcomes)
 
     @asynccontextmanager
@@ -133,16 +140,23 @@ class AsyncDrainer:
         try:
             yield await asyncio.shield(entering)
         finally:
-            # A thread cannot be stopped half-way: what it claims for a caller who has gone must be given back.
-            await asyncio.wait([entering])
-            await asyncio.to_thread(context.__exit__, None, None, None)
+            # A thread cannot be stopped half-way: what it claims for a caller who has gone must be given back all the
+            # same, by a task that nobody cancels.
+            leaving = asyncio.ensure_future(_leave(context, entering))
+            try:
+                await asyncio.shield(leaving)
+            finally:
+                await asyncio.wait([leaving])
 
     async def _work(self) -> None:
         failures = 0
         try:
-            while (pause := await self._turn(failures)) is not None:
-                failures = pause.failures
-                await asyncio.sleep(pause.seconds)
+            # Whoever calls while the task looks and finds nothing may have written something since.
+            while self._called:
+                self._called = False
+                while (pause := await self._turn(failures)) is not None:
+                    failures = pause.failures
+                    await asyncio.sleep(pause.seconds)
         except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
             logger.exception("the outbox cannot be drained; its activities wait for the next start")
 

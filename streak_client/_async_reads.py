@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -70,13 +70,17 @@ class AsyncReads:
         finally:
             self._cache.leave(user_id, mine, streak, now)
 
-    def drop(self, user_id: UUID) -> None:
-        """Forget a user's streak.
+    async def drop(self, user_ids: Iterable[UUID]) -> None:
+        """Forget users' streaks.
 
         Args:
-            user_id: Whose.
+            user_ids: Whose.
         """
-        self._cache.drop(user_id)
+        for user_id in user_ids:
+            self._cache.drop(user_id)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
 
     def info(self) -> CacheInfo:
         """Count.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,9 +74,6 @@ class ClientOptions(TypedDict, total=False):
 class CachedReads(Protocol):
     """What both caches of streaks offer."""
 
-    def drop(self, user_id: UUID) -> None:
-        """Forget a user's streak."""
-
     def info(self) -> CacheInfo:
         """Count hits, misses and size."""
 
@@ -101,7 +98,7 @@ class ClientBase:
         """Count what the cache of streaks did.
 
         Returns:
-            Hits, misses and size; zeros without a cache.
+            Hits, misses, size and failures; zeros without a cache.
         """
         return CacheInfo(0, 0, 0) if self._reads is None else self._reads.info()
 
@@ -121,19 +118,25 @@ class ClientBase:
             if outcome.error is not None:
                 self._metrics.error(outcome.error)
 
-    def _forget(self, user_ids: Iterable[UUID | str]) -> None:
-        if self._reads is None:
-            return
-        for user_id in user_ids:
-            # What is no user id was refused, or will be.
-            with suppress(InvalidInputError):
-                self._reads.drop(_inputs.user_id(user_id))
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.url!r})"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(f"{type(self).__name__} holds connections and a key, and cannot be pickled")
+
+
+def valid_ids(user_ids: Iterable[UUID | str]) -> Iterator[UUID]:
+    """Leave out what is no user id: it was refused, or will be.
+
+    Args:
+        user_ids: Ids as they were given.
+
+    Yields:
+        The users.
+    """
+    for user_id in user_ids:
+        with suppress(InvalidInputError):
+            yield _inputs.user_id(user_id)
 
 
 def closed_error() -> StreakError:

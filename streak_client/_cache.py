@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cachetools import TLRUCache
 
 from streak_client import _inputs
+from streak_client._redis import is_redis
 from streak_client.errors import ConfigurationError
 from streak_client.models import UserStreak
 
@@ -25,13 +26,18 @@ class Caching:
 
     Attributes:
         ttl: Seconds for which an answer may be given again; never past the streak's expiry or the user's midnight.
-        size: The most users whose streaks are kept; those read longest ago go first.
+        size: The most users whose streaks are kept; those read longest ago go first. A Redis has limits of its own.
+        store: ``"memory://"``, or the URL of a Redis that several processes share (``"redis://host:6379/0"``), which
+            is never shown. Then a write through any of them drops what all have cached.
     """
 
     ttl: float = 60.0
     size: int = 10_000
+    store: str = field(default="memory://", repr=False)
 
     def __post_init__(self) -> None:
+        if not (self.store == "memory://" or is_redis(self.store)):
+            raise ConfigurationError("the cache's store must be memory:// or a redis:// URL")
         _inputs.whole_number(self.size, "size", 1)
         if not 0 < self.ttl <= LONGEST_TTL:
             raise ConfigurationError(f"ttl must be more than 0 and at most {LONGEST_TTL:g} seconds")
@@ -43,12 +49,14 @@ class CacheInfo(NamedTuple):
     Attributes:
         hits: Reads answered from the cache.
         misses: Reads that had to ask, those that shared a request included.
-        size: Users whose streaks are kept now.
+        size: Users whose streaks this process keeps now.
+        failures: How often a shared store could not be used; the database was read instead.
     """
 
     hits: int
     misses: int
     size: int
+    failures: int = 0
 
 
 def fresh_until(streak: UserStreak, now: datetime, ttl: float) -> float:

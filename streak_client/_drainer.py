@@ -49,6 +49,7 @@ class Drainer:
         self._forget = forget
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._called = False
         self._stopped = threading.Event()
 
     def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
@@ -86,8 +87,11 @@ class Drainer:
 
     def start(self) -> None:
         """Drain in the background, unless that goes on already or there is nothing to send."""
+        if not self._something_waits():
+            return
         with self._starting:
-            if (self._thread is None or not self._thread.is_alive()) and self._something_waits():
+            self._called = True
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="streaks-outbox", daemon=True)
                 self._thread.start()
 
@@ -111,8 +115,10 @@ class Drainer:
     def close(self) -> None:
         """Stop draining in the background, and close the outbox; what waits stays there."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        with self._starting:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         self._outbox.close()
 
     def _portion(self) -> bool | None:
@@ -133,11 +139,21 @@ class Drainer:
     def _work(self) -> None:
         failures = 0
         try:
-            while not self._stopped.is_set() and (pause := self._turn(failures)) is not None:
-                failures = pause.failures
-                self._stopped.wait(pause.seconds)
+            while self._go_on():
+                while not self._stopped.is_set() and (pause := self._turn(failures)) is not None:
+                    failures = pause.failures
+                    self._stopped.wait(pause.seconds)
         except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
             logger.exception("the outbox cannot be drained; its activities wait for the next start")
+            self._thread = None
+
+    def _go_on(self) -> bool:
+        # Whoever calls while the thread looks and finds nothing may have written something since.
+        with self._starting:
+            going_on, self._called = self._called and not self._stopped.is_set(), False
+            if not going_on:
+                self._thread = None
+            return going_on
 
     def _turn(self, failures: int) -> Pause | None:
         try:

@@ -95,7 +95,7 @@ class PrometheusMetrics(Metrics):
             "streak_client_errors", "Errors that callers were told, by code.", ["code"], registry=registry
         )
         self._sources: list[Source] = []
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._store_failures = 0
         self._lock = threading.Lock()
         registry.register(_Collector(self._collect))
 
@@ -160,6 +160,7 @@ class PrometheusMetrics(Metrics):
                 info = source.cache_info()
                 self._hits += info.hits
                 self._misses += info.misses
+                self._store_failures += info.failures
 
     def _collect(self) -> Iterable[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - an extra
@@ -168,11 +169,15 @@ class PrometheusMetrics(Metrics):
             infos = [source.cache_info() for source in self._sources]
             hits = self._hits + sum(info.hits for info in infos)
             misses = self._misses + sum(info.misses for info in infos)
+            failures = self._store_failures + sum(info.failures for info in infos)
             depth = sum(map(_depth_of, self._sources))
         rate = hits / (hits + misses) if hits + misses else 0.0
         return [
             CounterMetricFamily("streak_client_cache_hits", "Reads answered from the cache.", hits),
             CounterMetricFamily("streak_client_cache_misses", "Reads that had to ask.", misses),
+            CounterMetricFamily(
+                "streak_client_cache_store_failures", "Times the shared cache could not be used.", failures
+            ),
             GaugeMetricFamily("streak_client_cache_hit_ratio", "Hits among all reads, 0 to 1.", rate),
             GaugeMetricFamily("streak_client_outbox_depth", "Activities that wait in the outbox.", depth),
         ]

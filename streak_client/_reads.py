@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import datetime
 from uuid import UUID
@@ -59,13 +59,17 @@ class Reads:
         finally:
             self._cache.leave(user_id, mine, streak, now)
 
-    def drop(self, user_id: UUID) -> None:
-        """Forget a user's streak.
+    def drop(self, user_ids: Iterable[UUID]) -> None:
+        """Forget users' streaks.
 
         Args:
-            user_id: Whose.
+            user_ids: Whose.
         """
-        self._cache.drop(user_id)
+        for user_id in user_ids:
+            self._cache.drop(user_id)
+
+    def close(self) -> None:
+        """Close nothing."""
 
     def info(self) -> CacheInfo:
         """Count.

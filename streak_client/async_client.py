@@ -16,6 +16,7 @@ from streak_client._async_gatherer import AsyncGatherer
 from streak_client._async_guard import AsyncGuard
 from streak_client._async_lookups import AsyncLookups
 from streak_client._async_reads import AsyncReads
+from streak_client._async_shared_reads import AsyncSharedReads
 from streak_client._base import (
     DEFAULT_CACHING,
     DEFAULT_GATHERING,
@@ -25,6 +26,7 @@ from streak_client._base import (
     ClientOptions,
     Clock,
     utc_now,
+    valid_ids,
 )
 from streak_client._batch import Prepared
 from streak_client._cache import Caching
@@ -33,6 +35,7 @@ from streak_client._gate import Gathering
 from streak_client._guard import RateLimit
 from streak_client._metrics import metrics_for
 from streak_client._outbox import Outbox
+from streak_client._redis import is_redis
 from streak_client._tracing import span
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
@@ -63,7 +66,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         timeout: Seconds without progress after which an attempt is given up.
         gathering: How updates made at the same time share requests; None sends each on its own.
         caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
-            what others write may be, for a minute.
+            what others write may be, for a minute; clients that share a Redis as the store drop it for each other.
         rate_limit: How many single updates of one user are let through; None lets all through.
         outbox: Where `handle_problem_solved` writes an activity down before it sends it, and keeps it if it could not
             be sent: a file, or the URL of a Redis (``"redis://host:6379/0"``) that several machines share; None keeps
@@ -92,7 +95,11 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
         self._driver = AsyncDriver(self._settings, max_retries, timeout, self._metrics)
         self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
-        self._reads: AsyncReads | None = None if caching is None else AsyncReads(self._load, caching, clock)
+        self._reads: AsyncReads | AsyncSharedReads | None = None
+        if caching is not None and is_redis(caching.store):
+            self._reads = AsyncSharedReads(self._load, caching, clock, self._settings.url)
+        elif caching is not None:
+            self._reads = AsyncReads(self._load, caching, clock)
         self._guard = None if rate_limit is None else AsyncGuard(rate_limit)
         self._outbox = None if outbox is None else Outbox(outbox)
         self._drainer = None if self._outbox is None else AsyncDrainer(self._driver, self._outbox, clock, self._forget)
@@ -137,6 +144,8 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
             await self._drainer.aclose()
         if self._guard is not None:
             await self._guard.aclose()
+        if self._reads is not None:
+            await self._reads.aclose()
         await self._driver.aclose()
 
     async def update_user_streak(
@@ -225,7 +234,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
                     return await self._driver.run(_calls.update_user_streak(prepared))
                 return await self._gatherer.submit(prepared)
             finally:
-                self._forget([prepared.user_id])
+                await self._forget([prepared.user_id])
 
     async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.
@@ -247,7 +256,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
             self._note_errors(outcomes)
             return outcomes
         finally:
-            self._forget(activity.user_id for activity in given)
+            await self._forget(activity.user_id for activity in given)
 
     async def get_user_streak(self, user_id: UUID | str) -> UserStreak:
         """Read a user's streak as it counts at this moment.
@@ -294,7 +303,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         try:
             return await self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
         finally:
-            self._forget([user_id])
+            await self._forget([user_id])
 
     async def import_activity(
         self,
@@ -324,7 +333,11 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         try:
             return await self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
         finally:
-            self._forget(activity.user_id for activity in given)
+            await self._forget(activity.user_id for activity in given)
+
+    async def _forget(self, user_ids: Iterable[UUID | str]) -> None:
+        if self._reads is not None:
+            await self._reads.drop(valid_ids(user_ids))
 
     async def _load(self, user_id: UUID) -> UserStreak:
         return await self._driver.run(_calls.get_user_streak(user_id))

@@ -19,6 +19,7 @@ from streak_client._base import (
     ClientOptions,
     Clock,
     utc_now,
+    valid_ids,
 )
 from streak_client._batch import Prepared
 from streak_client._cache import Caching
@@ -32,6 +33,8 @@ from streak_client._lookups import Lookups
 from streak_client._metrics import metrics_for
 from streak_client._outbox import Outbox
 from streak_client._reads import Reads
+from streak_client._redis import is_redis
+from streak_client._shared_reads import SharedReads
 from streak_client._tracing import span
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import (
@@ -62,7 +65,7 @@ class StreakClient(Lookups, ClientBase):
         timeout: Seconds without progress after which an attempt is given up.
         gathering: How updates made at the same time share requests; None sends each on its own.
         caching: How `get_user_streak` is cached; None reads each time. What this client writes is never read stale,
-            what others write may be, for a minute.
+            what others write may be, for a minute; clients that share a Redis as the store drop it for each other.
         rate_limit: How many single updates of one user are let through; None lets all through.
         outbox: Where `handle_problem_solved` writes an activity down before it sends it, and keeps it if it could not
             be sent: a file, or the URL of a Redis (``"redis://host:6379/0"``) that several machines share; None keeps
@@ -91,7 +94,11 @@ class StreakClient(Lookups, ClientBase):
         super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
         self._driver = Driver(self._settings, max_retries, timeout, self._metrics)
         self._gatherer = None if gathering is None else Gatherer(self._driver, gathering)
-        self._reads: Reads | None = None if caching is None else Reads(self._load, caching, clock)
+        self._reads: Reads | SharedReads | None = None
+        if caching is not None and is_redis(caching.store):
+            self._reads = SharedReads(self._load, caching, clock, self._settings.url)
+        elif caching is not None:
+            self._reads = Reads(self._load, caching, clock)
         self._guard = None if rate_limit is None else Guard(rate_limit)
         self._outbox = None if outbox is None else Outbox(outbox)
         self._drainer = None if self._outbox is None else Drainer(self._driver, self._outbox, clock, self._forget)
@@ -136,6 +143,8 @@ class StreakClient(Lookups, ClientBase):
             self._drainer.close()
         if self._guard is not None:
             self._guard.close()
+        if self._reads is not None:
+            self._reads.close()
         self._driver.close()
 
     def update_user_streak(
@@ -324,6 +333,10 @@ class StreakClient(Lookups, ClientBase):
             return self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
         finally:
             self._forget(activity.user_id for activity in given)
+
+    def _forget(self, user_ids: Iterable[UUID | str]) -> None:
+        if self._reads is not None:
+            self._reads.drop(valid_ids(user_ids))
 
     def _load(self, user_id: UUID) -> UserStreak:
         return self._driver.run(_calls.get_user_streak(user_id))

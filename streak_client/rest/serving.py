@@ -17,6 +17,8 @@ from pydantic import SecretStr
 from realtime_bridge.auth import Authenticator
 from realtime_bridge.server import ServerStoppedError
 from realtime_bridge.settings import BridgeSettings
+from streak_client._base import DEFAULT_CACHING
+from streak_client._cache import Caching
 from streak_client._guard import RateLimit
 from streak_client._proxies import is_loopback
 from streak_client.async_client import AsyncStreakClient
@@ -34,6 +36,7 @@ async def rest_app(
     jwt_secret: str | None = None,
     self_update: bool = False,
     rate_limit: RateLimit | None = None,
+    caching: Caching | None = DEFAULT_CACHING,
 ) -> AsyncIterator[FastAPI]:
     """Make the REST API with all that it needs.
 
@@ -42,6 +45,7 @@ async def rest_app(
         jwt_secret: The legacy secret that signs users' tokens; None trusts only the project's public keys.
         self_update: Whether users may count their own activities, always as of now.
         rate_limit: How many updates of one user are let through; None means the default of 10 a minute.
+        caching: How reads of streaks are cached; None reads each time.
 
     Yields:
         The ASGI app.
@@ -58,7 +62,11 @@ async def rest_app(
     async with (
         httpx.AsyncClient(timeout=AUTH_TIMEOUT, trust_env=not is_loopback(settings.url)) as http,
         AsyncStreakClient(
-            settings.url, settings.secret_key, rate_limit=rate_limit or RateLimit(), registry=registry
+            settings.url,
+            settings.secret_key,
+            rate_limit=rate_limit or RateLimit(),
+            caching=caching,
+            registry=registry,
         ) as client,
     ):
         yield create_app(client, Authenticator(project, http), self_update=self_update, registry=registry)

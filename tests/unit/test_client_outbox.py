@@ -266,6 +266,22 @@ async def test_the_background_drainer_needs_no_call(path: Path, monkeypatch: pyt
     assert [user for user, _, _ in service.got] == [str(USERS[0]), str(USERS[1])]
 
 
+async def test_a_drain_that_is_broken_off_lets_others_drain(path: Path) -> None:
+    """Whenever a caller of `drain_outbox` is cancelled, the outbox can be drained again."""
+    box = Outbox(path)
+    box.put(prepared(USERS[0], "r"), DOWN, NOW)
+    async with AsyncStreakClient("http://127.0.0.1:9", KEY, outbox=path, max_retries=0) as client:
+        for turns in range(60):
+            task = asyncio.create_task(client.drain_outbox())
+            for _ in range(turns % 20):
+                await asyncio.sleep(0 if turns % 2 else 0.0003)  # at any of its steps
+            task.cancel()
+            await asyncio.wait([task])
+    with box.draining() as mine:
+        assert mine
+    box.close()
+
+
 def test_the_file_is_private_and_holds_no_key(path: Path) -> None:
     """Nobody but the owner may read the outbox and what lies beside it, and no key is in there."""
     box = Outbox(path)

@@ -11,8 +11,10 @@ from streak_client import (
     StreakClient,
     _async_driver,
     _async_lookups,
+    _async_shared_reads,
     _driver,
     _lookups,
+    _shared_reads,
     async_client,
     client,
 )
@@ -20,11 +22,13 @@ from streak_client import (
 _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups)", r"\1"),
+    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups|SharedReads)", r"\1"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),
     (r"\basync_retrying\b", "retrying"),
+    (r"\basyncio\.sleep\b", "time.sleep"),
+    (r"\bCoroutine\[Any, Any, UserStreak\]", "UserStreak"),
     (r"from coroutines", "from ordinary code"),
     (r"tasks of one event loop", "threads"),
     (r"  # noqa: \w+ - .*", ""),
@@ -41,7 +45,12 @@ def _as_sync(module: ModuleType) -> str:
     return source
 
 
-TWINS = [(async_client, client), (_async_driver, _driver), (_async_lookups, _lookups)]
+TWINS = [
+    (async_client, client),
+    (_async_driver, _driver),
+    (_async_lookups, _lookups),
+    (_async_shared_reads, _shared_reads),
+]
 
 
 @pytest.mark.parametrize(("asynchronous", "synchronous"), TWINS)
