@@ -99,7 +99,7 @@ class Faults:
     the channels of `topic` (`realtime:...`) only.
 
     Faults of REST hold for `count` requests, or for `seconds`, or until `rest_restore`, and only for requests whose
-    path contains `path` (such as `/rpc/`).
+    path contains `path` (such as `/rpc/`). They also hold for broadcasts over HTTP (`/realtime/v1/api/broadcast`).
 
     Args:
         socket_path: `FAULTS_SOCKET` of the READY line.

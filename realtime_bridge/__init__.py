@@ -16,13 +16,17 @@ With its HTTP surfaces in the same process (what ``streaks up`` does)::
 As a process of its own: ``python -m realtime_bridge`` (settings from the environment and ``.env``).
 """
 
-from realtime_bridge.bridge import Bridge
-from realtime_bridge.health import BridgeState, Health
-from realtime_bridge.iteration import Listener
-from realtime_bridge.listeners import ListenerClosed
-from realtime_bridge.messages import BoardMessage, EventName, Message, MessageType, Place, Streak
-from realtime_bridge.server import ServedBridge, serve
-from realtime_bridge.settings import BridgeSettings, SettingsError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from realtime_bridge.bridge import Bridge
+    from realtime_bridge.health import BridgeState, Health
+    from realtime_bridge.iteration import Listener
+    from realtime_bridge.listeners import ListenerClosed
+    from realtime_bridge.messages import BoardMessage, EventName, Message, MessageType, Place, Streak
+    from realtime_bridge.server import ServedBridge, serve
+    from realtime_bridge.settings import BridgeSettings, SettingsError
 
 __all__ = [
     "BoardMessage",
@@ -41,3 +45,26 @@ __all__ = [
     "Streak",
     "serve",
 ]
+
+# Loaded when they are asked for: `python -m realtime_bridge` must be able to say what is not installed.
+_MODULES = {
+    "bridge": ("Bridge",),
+    "health": ("BridgeState", "Health"),
+    "iteration": ("Listener",),
+    "listeners": ("ListenerClosed",),
+    "messages": ("BoardMessage", "EventName", "Message", "MessageType", "Place", "Streak"),
+    "server": ("ServedBridge", "serve"),
+    "settings": ("BridgeSettings", "SettingsError"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,47 +1,15 @@
-"""``python -m realtime_bridge``: the bridge as a process of its own."""
+"""``python -m realtime_bridge``: the bridge as a process of its own, or how to install what it needs."""
 
-import asyncio
-import logging
-import signal
 import sys
 
-from realtime_bridge.server import serve
-from realtime_bridge.settings import BridgeSettings, SettingsError
+_WRONG_USE = 2
 
-
-async def _run(settings: BridgeSettings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with serve(settings) as served:
-        logging.getLogger("realtime_bridge").info("bridge: listening on %s", served.url)
-        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(served.wait())]
-        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        for task in done:
-            task.result()
-
-
-def main() -> int:
-    """Run until SIGINT or SIGTERM.
-
-    Returns:
-        The exit status: 2 for wrong settings, 1 for a failure.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        asyncio.run(_run(BridgeSettings.from_env()))
-    except SettingsError as error:
-        print(f"realtime_bridge: {error}", file=sys.stderr)  # noqa: T201 - a program may print
-        return 2
-    except (OSError, RuntimeError) as error:
-        print(f"realtime_bridge: {error}", file=sys.stderr)  # noqa: T201 - a program may print
-        return 1
-    return 0
-
+try:
+    from realtime_bridge.command import main
+except ModuleNotFoundError as error:
+    missing = (error.name or "").partition(".")[0]
+    sys.stderr.write(f'realtime_bridge: this needs {missing}: pip install "supabase-streaks[bridge]"\n')
+    sys.exit(_WRONG_USE)
 
 if __name__ == "__main__":
     sys.exit(main())

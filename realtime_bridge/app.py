@@ -61,21 +61,23 @@ class _Surfaces:
         except ReadError as error:
             raise AccessError(503, "UNAVAILABLE", error.fault.reason) from error
         wall = time.time()
-        streaks = [{"user_id": user_id, "streak": streak_of(row, wall).as_dict()} for user_id, row in rows]
+        streaks = [{"user_id": user_id, "streak": streak_of(row, wall, zone).as_dict()} for user_id, row, zone in rows]
         more = rows[-1][0] if wanted is None and len(rows) == limit else None
         body = {"epoch": epoch, "seq": int(seq), "streaks": streaks, "next": more}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     async def _rows(
         self, wanted: list[str] | None, after: str | None, limit: int
-    ) -> list[tuple[str, StreakRow | None]]:
+    ) -> list[tuple[str, StreakRow | None, str | None]]:
         reader = self._bridge.reader
         if wanted is None:
-            return [(row.user_id, row) for row in await reader.page(after, limit)]
-        found: dict[str, StreakRow] = {}
+            return [(row.user_id, row, None) for row in await reader.page(after, limit)]
+        rows = []
         for start in range(0, len(wanted), PAGE_USERS):
-            found.update(await reader.rows_of(wanted[start : start + PAGE_USERS]))
-        return [(user_id, found.get(user_id)) for user_id in wanted]
+            users = wanted[start : start + PAGE_USERS]
+            found = await reader.find(users)
+            rows += [(user_id, found.rows.get(user_id), found.zones.get(user_id)) for user_id in users]
+        return rows
 
     async def healthz(self, _: Request) -> Response:
         """Whether the process lives."""

@@ -273,9 +273,9 @@ class Fanout:
         """A message about a user that shows no state."""
         return Message(kind, self._epoch, token, user_id=user_id)
 
-    def snapshot(self, token: int, user_id: str, row: StreakRow | None, at: Moment) -> Message:
+    def snapshot(self, token: int, user_id: str, row: StreakRow | None, at: Moment, zone: str | None = None) -> Message:
         """A state without a story."""
-        return Message(MessageType.SNAPSHOT, self._epoch, token, user_id, streak=streak_of(row, at.wall))
+        return Message(MessageType.SNAPSHOT, self._epoch, token, user_id, streak=streak_of(row, at.wall, zone))
 
     def change(self, token: int, user_id: str, base: Told | None, told: Told, at: Moment) -> Message:
         """A change, its event derived from what the listener knew before."""

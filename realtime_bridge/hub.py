@@ -1,6 +1,7 @@
 """Listeners come, read and go; what changes in between reaches them by `Fanout`. Pure; the clock is an argument."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from realtime_bridge.changes import Change, StreakRow, Unreadable
 from realtime_bridge.events import ABSENT, Told
@@ -188,8 +189,15 @@ class Hub:
         self._fanout.publish(merge.effects, at, news=True)
         return merge
 
-    def apply_read(
-        self, asked: Iterable[str], rows: Mapping[str, StreakRow], read_at: int, at: Moment, *, news: bool
+    def apply_read(  # noqa: PLR0913 - one answer
+        self,
+        asked: Iterable[str],
+        rows: Mapping[str, StreakRow],
+        read_at: int,
+        at: Moment,
+        *,
+        news: bool,
+        zones: Mapping[str, str] = MappingProxyType({}),
     ) -> Merge:
         """Merge an answer of the database, tell listeners, and start those who waited for it.
 
@@ -199,12 +207,13 @@ class Hub:
             read_at: The store's `head` when the read began.
             at: Now.
             news: Whether users that were not known before count as changed (the change log named them).
+            zones: The zones of those without a row.
 
         Returns:
             What it did.
         """
         asked = list(asked)
-        merge = self.store.merge_read(asked, rows, read_at, at.wall)
+        merge = self.store.merge_read(asked, rows, read_at, at.wall, zones)
         self._fanout.publish(merge.effects, at, news=news)
         # Who is still in doubt is read again before anybody is told a state.
         self.settle((user_id for user_id in asked if self.store.get(user_id) is not None), at)
@@ -254,7 +263,9 @@ class Hub:
         elif sub.users is None:
             sub.missing = set() if self._seeded else {EVERYBODY}
         else:
-            sub.missing = {user_id for user_id in sub.users if self.store.get(user_id) is None}
+            # Who resumes is sent no snapshot of those without a row.
+            known = self.store.complete if sub.since is None else self.store.get
+            sub.missing = {user_id for user_id in sub.users if not known(user_id)}
         for key in sub.missing:
             self._waiting.setdefault(key, {})[sub] = None
 
@@ -302,7 +313,7 @@ class Hub:
         told = Told(entry.row, entry.row.streak_at(at.wall) if entry.row else 0)
         # Until the last, resuming means beginning anew.
         token = 0 if sub.backlog else sub.joined_seq
-        parts.append(self._fanout.snapshot(token, user_id, entry.row, at))
+        parts.append(self._fanout.snapshot(token, user_id, entry.row, at, entry.zone))
         self._fanout.align(sub, user_id, told)
         return parts
 

@@ -42,7 +42,7 @@ class Streak:
         current_streak: Days, 0 from ``expires_at`` on.
         longest_streak: Days.
         last_active_date: In the stored zone.
-        timezone: The stored IANA zone; None without a row (the profile's zone, which only the database knows).
+        timezone: The stored IANA zone; without a row the one that a first activity would count in.
         is_active_today: Whether today, in that zone, is covered.
         days_since_activity: Whole days, never negative.
         expires_at: UTC.
@@ -72,18 +72,19 @@ class Streak:
         }
 
 
-def streak_of(row: StreakRow | None, wall: float) -> Streak:
+def streak_of(row: StreakRow | None, wall: float, zone: str | None = None) -> Streak:
     """The answer of ``get_user_streak`` for a row.
 
     Args:
         row: The row, or None for a user without one.
         wall: Now, in epoch seconds.
+        zone: The zone of a user without a row.
 
     Returns:
         The streak at that moment.
     """
     if row is None:
-        return Streak()
+        return Streak(timezone=zone)
     last = row.last_active_date
     since = None if last is None else (datetime.fromtimestamp(wall, _zone(row.timezone)).date() - last).days
     return Streak(

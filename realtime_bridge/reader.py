@@ -18,6 +18,7 @@ PAGE_ROWS = 1000
 
 _HISTORY = "streak_history"
 _LEADERBOARD = "get_streak_leaderboard"
+_STREAKS = "get_user_streaks"
 _REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
 _REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push)"
 
@@ -32,6 +33,18 @@ class ReadError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.reason)
         self.fault = fault
+
+
+class Found(NamedTuple):
+    """What a read of some users brought.
+
+    Attributes:
+        rows: The rows, by user.
+        zones: For each user without a row the zone that a first activity would count in.
+    """
+
+    rows: dict[str, StreakRow]
+    zones: dict[str, str]
 
 
 class HistoryRow(NamedTuple):
@@ -74,29 +87,41 @@ class Reader:
         await self.http.aclose()
 
     async def rows_of(self, user_ids: Iterable[str]) -> dict[str, StreakRow]:
+        """The rows alone of what `find` finds, by user; a user who is not in it has none."""
+        return (await self.find(user_ids)).rows
+
+    async def find(self, user_ids: Iterable[str]) -> Found:
         """Read the rows of some users.
 
         Args:
             user_ids: At most `PAGE_USERS`.
 
         Returns:
-            The rows by user; a user who is not in it has none.
+            The rows, and the zone of each user who has none.
 
         Raises:
             ReadError: The answer is not sure.
         """
         open_ids = set(user_ids)
-        found: dict[str, StreakRow] = {}
+        found = Found({}, {})
         while open_ids:
-            # Absence counts as a delete: ask about the absent again until the answer is empty, so that no limit on
-            # rows can make somebody look deleted.
             page = await self._get(TABLE, {"select": ",".join(COLUMNS), "user_id": _among(open_ids)})
-            rows = [_row(item) for item in page]
-            if not rows:
-                break
-            found.update((row.user_id, row) for row in rows)
-            open_ids.difference_update(found)
+            found.rows.update((row.user_id, row) for row in map(_row, page))
+            open_ids.difference_update(found.rows)
+            if open_ids:
+                # Absence counts as a delete: the function says it of each user by name, so that no limit on rows can
+                # make somebody look deleted.
+                found.zones.update(await self._absent(open_ids))
+                open_ids.difference_update(found.zones)
         return found
+
+    async def _absent(self, user_ids: Iterable[str]) -> dict[str, str]:
+        body = {"p_user_ids": sorted(user_ids)}
+        items = await self._answer(_STREAKS, self.http.post(f"/rpc/{_STREAKS}", json=body))
+        try:
+            return {str(item["user_id"]).lower(): str(item["timezone"]) for item in items if not item["version"]}
+        except (KeyError, TypeError) as error:
+            raise ReadError(Fault("REST sent streaks that cannot be read", _REMEDY_MIGRATIONS)) from error
 
     async def page(self, after: str | None, limit: int) -> list[StreakRow]:
         """Read rows of all users in the order of their ids.

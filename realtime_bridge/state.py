@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 
 from realtime_bridge.changes import Change, Delete, StreakRow, Unreadable, Upsert
 from realtime_bridge.events import ABSENT, Told
@@ -23,6 +24,7 @@ class Entry:
         seq: The change that brought this state.
         before: The state before it, if one was known.
         shown: The current streak as last told (0 once the lapse was told).
+        zone: Without a row: the zone that a first activity would count in; None: not read yet.
     """
 
     row: StreakRow | None
@@ -30,6 +32,7 @@ class Entry:
     before: Told | None
     before_seq: int
     shown: int
+    zone: str | None = None
 
     @property
     def told(self) -> Told:
@@ -114,6 +117,11 @@ class Store:
         """What is known of a user, or None."""
         return self._entries.get(user_id)
 
+    def complete(self, user_id: str) -> bool:
+        """Whether everything is known that a snapshot of a user says."""
+        entry = self._entries.get(user_id)
+        return entry is not None and (entry.row is not None or entry.zone is not None)
+
     def followed(self) -> Iterable[str]:
         """The users that are followed by name."""
         return self._follows.keys()
@@ -175,7 +183,14 @@ class Store:
                     merge.verify.append(known)
         return merge
 
-    def merge_read(self, asked: Iterable[str], rows: Mapping[str, StreakRow], read_at: int, wall: float) -> Merge:
+    def merge_read(
+        self,
+        asked: Iterable[str],
+        rows: Mapping[str, StreakRow],
+        read_at: int,
+        wall: float,
+        zones: Mapping[str, str] = MappingProxyType({}),
+    ) -> Merge:
         """Merge a complete answer of the database about some users.
 
         Args:
@@ -183,6 +198,7 @@ class Store:
             rows: The rows that came, by user.
             read_at: `head` when the read began: what changed later is not undone by it.
             wall: Now, in epoch seconds.
+            zones: The zones of those without a row.
 
         Returns:
             What it did.
@@ -194,6 +210,9 @@ class Store:
                 self._upsert(row, wall, merge, read_at=read_at)
             else:
                 self._missing(user_id, wall, merge, read_at)
+                entry = self._entries.get(user_id)
+                if entry is not None and entry.row is None:
+                    entry.zone = zones.get(user_id, entry.zone)
         return merge
 
     def _upsert(self, row: StreakRow, wall: float, merge: Merge, *, read_at: int | None) -> None:

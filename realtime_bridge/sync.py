@@ -159,8 +159,8 @@ class Synchroniser:
         if not user_ids:
             return 0
         read_at = self._hub.store.head
-        rows = await self._reader.rows_of(user_ids)
-        merge = self._hub.apply_read(user_ids, rows, read_at, self._now(), news=news)
+        found = await self._reader.find(user_ids)
+        merge = self._hub.apply_read(user_ids, found.rows, read_at, self._now(), news=news, zones=found.zones)
         self.want(merge.verify, news=True)
         self._board.rest = None
         self._changed()

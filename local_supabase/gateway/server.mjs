@@ -85,7 +85,12 @@ function apiOf(url) {
 
 function createServer(api, config) {
   const server = http.createServer(async (request, response) => {
-    if (request.url.startsWith("/realtime/v1/")) return forwardRequest(request, response, config.realtimePort);
+    if (request.url.startsWith("/realtime/v1/")) {
+      // Broadcasts over HTTP fail as REST does; the socket of Realtime has faults of its own.
+      const broadcast = request.url.startsWith("/realtime/v1/api/");
+      if (config.faults && broadcast && (await faults.intercept(request, response))) return;
+      return forwardRequest(request, response, config.realtimePort);
+    }
     // Whatever else lite serves (its /_system answers without a key) is no part of a Supabase origin.
     const prefix = apiOf(request.url);
     if (prefix === null) return answerJson(response, 404, CLOSED);

@@ -72,6 +72,32 @@ async def test_an_activity_reaches_listeners_on_every_surface(
             assert (follower.messages[1]["event"], follower.messages[1]["streak"]["current_streak"]) == ("started", 1)
 
 
+async def test_a_user_without_a_streak_has_the_zone_of_the_profile(
+    served: ServedBridge, stack: StackInfo, db: Connection, new_user: NewUser
+) -> None:
+    """A snapshot without a row is what get_user_streak says, the profile's zone included, after a DELETE too."""
+    plain, tokyo = str(await new_user()), str(await new_user())
+    await db.execute(
+        "insert into public.user_profiles (user_id, timezone) values ($1, 'Asia/Tokyo') "
+        "on conflict (user_id) do update set timezone = excluded.timezone",
+        UUID(tokyo),
+    )
+    async with running(Follower("first", [plain, tokyo]), in_process(served.bridge, [plain, tokyo])) as first:
+        await agree([first], db, [plain, tokyo])
+        assert [first.states[user]["timezone"] for user in (plain, tokyo)] == ["UTC", "Asia/Tokyo"]
+        await db.execute(ACT, UUID(tokyo), 0)
+        await agree([first], db, [plain, tokyo])
+        await db.execute("delete from public.user_streaks where user_id = $1", UUID(tokyo))
+        await agree([first], db, [plain, tokyo])
+        late = over_sse(served.url, user_token(stack, tokyo), None)
+        async with running(Follower("late", [tokyo]), late) as second:
+            await agree([second], db, [tokyo])
+            assert second.states[tokyo]["timezone"] == "Asia/Tokyo"
+    async with httpx.AsyncClient(base_url=served.url, headers=bearer(user_token(stack, tokyo))) as http:
+        (own,) = (await http.get("/snapshot")).json()["streaks"]
+    assert own["streak"] == (await database_state(db, [tokyo]))[tokyo]
+
+
 async def test_every_listener_ends_with_the_state_of_the_database(
     served: ServedBridge, stack: StackInfo, db: Connection, new_user: NewUser
 ) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from realtime import AsyncRealtimeClient, RealtimeSubscribeStates
 
+from local_supabase.faults import Faults
 from local_supabase.stack import StackInfo
 from realtime_bridge import Bridge
 from tests.support.bridge import Connection, bridge_settings
@@ -17,6 +18,7 @@ from tests.support.stack import user_token
 
 NewUser = Callable[[], Awaitable[UUID]]
 ACT = "select * from public.update_user_streak_atomic($1, 'UTC', null, now())"
+TOUCH = "update public.user_streaks set longest_streak = longest_streak + 1 where user_id = $1"
 # What hosted Supabase has, and the policy that lets each user hear only the own channel.
 MESSAGES = """
 create schema if not exists realtime;
@@ -75,3 +77,25 @@ async def test_a_change_is_broadcast_to_its_user_alone(stack: StackInfo, db: Con
         await db.execute(ACT, UUID(user))
         message = await asyncio.wait_for(own.heard.get(), 10)
         assert (message["user_id"], message["event"], message["streak"]["current_streak"]) == (user, "started", 1)
+
+
+@pytest.mark.usefixtures("messages_table")
+async def test_a_broadcast_that_fails_is_sent_again(
+    stack: StackInfo, db: Connection, new_user: NewUser, faults: Faults
+) -> None:
+    """While Realtime refuses broadcasts they are tried again and counted; then the latest state goes out."""
+    user = str(await new_user())
+    async with Bridge(bridge_settings(stack, broadcast=True, debounce=0)) as bridge, Hook(stack, user, user) as own:
+        await bridge.wait_live(60)
+        await faults.rest_error(503, path="/api/broadcast")
+        await db.execute(ACT, UUID(user))
+        async with asyncio.timeout(60):
+            while not bridge.counters.broadcast_errors:
+                await db.execute("select 1")
+        await db.execute(TOUCH, UUID(user))
+        await faults.rest_restore()
+        async with asyncio.timeout(60):
+            while (message := await own.heard.get())["streak"]["longest_streak"] != 2:
+                pass
+        assert message["user_id"] == user
+        assert bridge.counters.broadcast >= 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 from uuid import UUID
 
 import asyncpg
@@ -47,8 +48,6 @@ async def database_state(db: Connection, users: Iterable[UUID | str]) -> dict[st
     states = {}
     for row in rows:
         values = {name: value for name, value in row.items() if name != "of_user"}
-        if not values["version"]:
-            values["timezone"] = None  # the profile's, which the bridge does not read
         states[str(row["of_user"])] = Streak(**values).as_dict()
     return states
 
@@ -78,7 +77,7 @@ class Follower:
             assert not known or new >= known, f"{self.name}: version went from {known} to {new}"
             self.states[user] = message["streak"]
         elif kind == "delete":
-            self.states[user] = Streak().as_dict()
+            self.states[user] = {**Streak().as_dict(), "timezone": ANY}  # the profile's, of which a DELETE says nothing
         elif kind == "reset":
             self.states.clear()
         if "seq" in message and message.get("state") is None:

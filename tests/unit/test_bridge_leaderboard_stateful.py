@@ -203,21 +203,24 @@ class Boards(RuleBasedStateMachine):
         finally:
             self.margin.stop()
 
+    @rule()
     def settle(self) -> None:
-        """Bring everything to rest, and compare."""
-        for change in self.wire:
-            self.note(self.hub.apply(change, self.at))
+        """Once all messages came and the reads that are wanted, and no others, are done, boards are the database's."""
+        while self.wire:
+            self.note(self.hub.apply(self.wire.pop(0), self.at))
         if self.suspect:
             # What the slow reconcile does: nothing else tells of a message that was lost, or of an opt-out.
             self.note(self.read_rows(list(USERS)))
             self.hub.leaderboard.doubt()
-        self.wait(10.0)
-        for _ in range(12):
-            if self.asked or self.read:
-                self.read_on()
+            self.suspect = False
+        for _ in range(3):  # until all that lapses has lapsed, and left room for others
+            self.wait(2.0)
+            for _ in range(9):
+                if self.asked or self.read:
+                    self.read_on()
+        self.wait(2.0)
         assert not self.read
         assert not self.asked, "reads without an end"
-        self.wait(10.0)
         for page in self.pages:
             self.hear(page)
             assert page.board == answer_of(self.table, page.top, self.at.wall, frozenset(self.hidden)), "not the board"
