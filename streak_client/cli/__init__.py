@@ -47,6 +47,7 @@ PLACES = {
     "restore": Place("backup", "restore_command", "Put the streaks of FILE into a migrated database: all or none."),
     "migrations": Place("migrations", "migrations", "List the SQL of this release, or copy it into a project."),
     "doctor": Place("doctor", "doctor", "Check key, schema, rights, publication and clock, and say what mends each."),
+    "bench": Place("bench", "bench", "Run the benchmarks in a short form and write a page with tables and plots."),
 }
 
 

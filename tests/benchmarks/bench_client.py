@@ -1,16 +1,21 @@
 """How many updates a second one process makes: gathered, one RPC each, and read-compute-write in Python.
 
-Run: ``.venv/bin/python -m tests.benchmarks.bench_client`` (starts a stack of its own). Use the ratios: the figures
-depend on the machine and on who else uses it.
+Run: ``.venv/bin/python -m tests.benchmarks.bench_client [--scale 1.0] [--output FILE]``. It starts a stack of its own,
+or uses the Supabase that SUPABASE_URL, SUPABASE_SECRET_KEY and DATABASE_URL name. Use the ratios: the figures depend on
+the machine and on who else uses it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -24,12 +29,49 @@ from rich.table import Table
 from local_supabase.stack import StackInfo
 from streak_client import AsyncStreakClient, StreakClient
 from supabase import AsyncClient, AsyncClientOptions
-from tests.support.stack import running_stack
+from tests.support.stack import outside_stack, running_stack
 
 CONCURRENCY = 1_000
-GATHERED, SINGLES, NAIVE = 10_000, 1_000, 500
-CALLS = 200
-CACHED = 20_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many calls of each kind.
+
+    Args:
+        scale: 1 for the sizes that the goals are about.
+    """
+
+    scale: float = 1.0
+
+    def _of(self, full: int) -> int:
+        return max(round(full * self.scale), 10)
+
+    @property
+    def gathered(self) -> int:
+        """Updates that share requests."""
+        return self._of(10_000)
+
+    @property
+    def singles(self) -> int:
+        """Updates with a request each."""
+        return self._of(1_000)
+
+    @property
+    def naive(self) -> int:
+        """Updates computed in Python."""
+        return self._of(500)
+
+    @property
+    def calls(self) -> int:
+        """Calls one after another."""
+        return self._of(200)
+
+    @property
+    def cached(self) -> int:
+        """Reads that the cache answers."""
+        return self._of(20_000)
+
 
 Update = Callable[[UUID], Awaitable[object]]
 
@@ -99,26 +141,26 @@ def naive(supabase: AsyncClient) -> Update:
     return update
 
 
-async def median_ms(call: Callable[[], Awaitable[object]]) -> float:
+async def median_ms(call: Callable[[], Awaitable[object]], calls: int) -> float:
     """Measure calls one after another."""
     took = []
-    for _ in range(CALLS):
+    for _ in range(calls):
         began = time.perf_counter()
         await call()
         took.append((time.perf_counter() - began) * 1000)
     return statistics.median(took)
 
 
-async def cached_us(client: AsyncStreakClient, user: UUID) -> float:
+async def cached_us(client: AsyncStreakClient, user: UUID, calls: int) -> float:
     """Measure a read that the cache answers."""
     await client.get_user_streak(user)
     began = time.perf_counter()
-    for _ in range(CACHED):
+    for _ in range(calls):
         await client.get_user_streak(user)
-    return (time.perf_counter() - began) / CACHED * 1e6
+    return (time.perf_counter() - began) / calls * 1e6
 
 
-async def idle(info: StackInfo, user: UUID, table: Table) -> None:
+async def idle(info: StackInfo, user: UUID, calls: int) -> dict[str, float]:
     """Compare one idle call with a bare POST, and the sync client with the async one."""
     params = {"p_user_id": str(user), "p_timezone": "UTC"}
     url = f"{info.supabase_url}/rest/v1/rpc/update_user_streak_atomic"
@@ -129,38 +171,37 @@ async def idle(info: StackInfo, user: UUID, table: Table) -> None:
         await client.update_user_streak(user, "UTC")
         rounds = [
             (
-                await median_ms(lambda: http.post(url, json=params)),
-                await median_ms(lambda: client.update_user_streak(user, "UTC")),
-                await asyncio.to_thread(sync_median_ms, info, user),
+                await median_ms(lambda: http.post(url, json=params), calls),
+                await median_ms(lambda: client.update_user_streak(user, "UTC"), calls),
+                await asyncio.to_thread(sync_median_ms, info, user, calls),
             )
             for _ in range(3)
         ]
-    bare, asynchronous, synchronous = (statistics.median(column) for column in zip(*rounds, strict=True))
-    table.add_row("bare httpx POST", f"{bare:.2f} ms", "")
-    table.add_row("AsyncStreakClient, idle", f"{asynchronous:.2f} ms", f"{asynchronous / bare:.2f} x bare")
-    table.add_row("StreakClient, idle", f"{synchronous:.2f} ms", f"{synchronous / asynchronous:.2f} x async")
+    names = ("bare post, ms", "async client, ms", "sync client, ms")
+    return {name: statistics.median(column) for name, column in zip(names, zip(*rounds, strict=True), strict=True)}
 
 
-def sync_median_ms(info: StackInfo, user: UUID) -> float:
+def sync_median_ms(info: StackInfo, user: UUID, calls: int) -> float:
     """Measure the sync client."""
     took = []
     with StreakClient(info.supabase_url, info.secret_key) as client:
         client.update_user_streak(user, "UTC")
-        for _ in range(CALLS):
+        for _ in range(calls):
             began = time.perf_counter()
             client.update_user_streak(user, "UTC")
             took.append((time.perf_counter() - began) * 1000)
     return statistics.median(took)
 
 
-async def measure(info: StackInfo) -> None:
-    """Measure and print."""
-    table = Table("work", "measured", "ratio")
+async def measure(info: StackInfo, sizes: Sizes) -> dict[str, float]:
+    """Measure everything."""
     async with AsyncStreakClient(info.supabase_url, info.secret_key) as client:
-        await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, 500))
-        gathered = await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, GATHERED))
-        cached = await cached_us(client, (await new_users(info, 1))[0])
-        took = sorted(await at_load(client, await new_users(info, GATHERED), 0.8 * gathered))
+        await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, sizes.naive))
+        gathered = await rate(
+            lambda user: client.update_user_streak(user, "UTC"), await new_users(info, sizes.gathered)
+        )
+        cached = await cached_us(client, (await new_users(info, 1))[0], sizes.cached)
+        took = sorted(await at_load(client, await new_users(info, sizes.gathered), 0.8 * gathered))
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50)) as http:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
         supabase = AsyncClient(info.supabase_url, info.secret_key, options)
@@ -168,22 +209,52 @@ async def measure(info: StackInfo) -> None:
         def single(user: UUID) -> Awaitable[object]:
             return supabase.rpc("update_user_streak_atomic", {"p_user_id": str(user), "p_timezone": "UTC"}).execute()
 
-        singles = await rate(single, await new_users(info, SINGLES))
-        naively = await rate(naive(supabase), await new_users(info, NAIVE))
+        singles = await rate(single, await new_users(info, sizes.singles))
+        naively = await rate(naive(supabase), await new_users(info, sizes.naive))
+    return {
+        "gathered, a second": gathered,
+        "single, a second": singles,
+        "naive, a second": naively,
+        "cached read, us": cached,
+        "mean at 80% load, ms": statistics.mean(took),
+        "p95 at 80% load, ms": took[int(len(took) * 0.95)],
+        **await idle(info, (await new_users(info, 1))[0], sizes.calls),
+    }
+
+
+def report(found: dict[str, float]) -> None:
+    """Print the figures and their ratios."""
+    gathered, bare, client = found["gathered, a second"], found["bare post, ms"], found["async client, ms"]
+    table = Table("work", "measured", "ratio")
     table.add_row("gathered, distinct users", f"{gathered:,.0f}/s", "")
-    table.add_row("one RPC each, supabase-py", f"{singles:,.0f}/s", f"{gathered / singles:.1f} x")
-    table.add_row("read, compute, write back", f"{naively:,.0f}/s", f"{gathered / naively:.1f} x")
-    table.add_row("cached read", f"{cached:.1f} µs", "")
-    p95 = took[int(len(took) * 0.95)]
-    table.add_row("at 80% load", f"mean {statistics.mean(took):.1f} ms", f"p95 {p95:.1f} ms")
-    await idle(info, (await new_users(info, 1))[0], table)
+    for name, key in (("one RPC each, supabase-py", "single"), ("read, compute, write back", "naive")):
+        peer = found[f"{key}, a second"]
+        table.add_row(name, f"{peer:,.0f}/s", f"{gathered / peer:.1f} x")
+    table.add_row("cached read", f"{found['cached read, us']:.1f} µs", "")
+    mean, p95 = found["mean at 80% load, ms"], found["p95 at 80% load, ms"]
+    table.add_row("at 80% load", f"mean {mean:.1f} ms", f"p95 {p95:.1f} ms")
+    table.add_row("bare httpx POST", f"{bare:.2f} ms", "")
+    table.add_row("AsyncStreakClient, idle", f"{client:.2f} ms", f"{client / bare:.2f} x bare")
+    sync = found["sync client, ms"]
+    table.add_row("StreakClient, idle", f"{sync:.2f} ms", f"{sync / client:.2f} x async")
     Console().print(table)
 
 
 def main() -> None:
-    """Start a stack and measure."""
-    with tempfile.TemporaryDirectory() as folder, running_stack(folder=Path(folder)) as stack:
-        asyncio.run(measure(stack.info))
+    """Start a stack, unless there is one, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of calls")
+    parser.add_argument("--output", type=Path, help="also write the figures as JSON")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as exits:
+        info = outside_stack()
+        if info is None:
+            folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+            info = exits.enter_context(running_stack(folder=folder)).info
+        found = asyncio.run(measure(info, Sizes(arguments.scale)))
+    report(found)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
