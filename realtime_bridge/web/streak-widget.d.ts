@@ -99,6 +99,7 @@ export interface StreakLabels {
   offlineEmpty: string;
   delayed: string;
   refused: string;
+  noAccess: string;
   backOnline: string;
 }
 

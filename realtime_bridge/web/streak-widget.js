@@ -6,16 +6,18 @@
  * Everything that comes from outside reaches the page as text, never as HTML.
  */
 
-const FIRST_PAUSE = 500;
+const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 30_000;
 const REQUEST_TIMEOUT = 10_000;
 const GRACE = 1_000; // a node that is moved is removed and added again: its connection outlives that
+const STEADY = 5_000; // a connection that held this long was a good one
 const LOST_AFTER = 3_000; // a token renewed or a bridge restarted is no reason to say "offline"
 const CHECK_EVERY = 30_000;
 const CLOCK_JUMP = 5_000;
 const SILENCE = 600_000; // a browser cannot see that a silent socket is dead: it is replaced, and resumes
 const HIDDEN_LONG = 60_000;
 const LONGEST_TIMER = 86_400_000;
+const LONGEST_SLEEP = 2 ** 31 - 1;
 const MINUTE = 60_000;
 const HOUR = 3_600_000;
 const DAY = 86_400_000;
@@ -123,6 +125,11 @@ function sleep(milliseconds, signal) {
   });
 }
 
+async function tooLate(signal) {
+  await sleep(REQUEST_TIMEOUT, signal);
+  throw new Error("the token provider does not answer");
+}
+
 async function fetchJson(url, options, signal) {
   const controller = new AbortController();
   const abort = () => controller.abort();
@@ -174,6 +181,7 @@ class Connection {
   #heard = 0;
   #checked = [0, 0];
   #hiddenAt = 0;
+  #gone = false;
   #patience = 0;
 
   /** The connection for a bridge and a token source. */
@@ -244,7 +252,9 @@ class Connection {
     const { signal } = this.#stop;
     window.addEventListener("online", () => this.restart(), { signal });
     window.addEventListener("offline", () => this.restart(), { signal });
-    window.addEventListener("pagehide", () => this.restart(), { signal });
+    // A page that is kept for "back" holds no connection meanwhile.
+    window.addEventListener("pagehide", () => this.#away(true), { signal });
+    window.addEventListener("pageshow", () => this.#away(false), { signal });
     document.addEventListener("visibilitychange", () => this.#onVisibility(), { signal });
     this.#checked = [Date.now(), performance.now()];
     this.#timers.check = setInterval(() => this.#check(), CHECK_EVERY);
@@ -294,9 +304,10 @@ class Connection {
   }
 
   async #attempt(signal) {
+    if (this.#gone) return sleep(LONGEST_SLEEP, signal);
     if (navigator.onLine === false) {
       this.#say("offline", null, "the browser is offline");
-      return sleep(2 ** 31 - 1, signal);
+      return sleep(LONGEST_SLEEP, signal);
     }
     if (this.#status.state === "live") {
       clearTimeout(this.#timers.lost);
@@ -338,7 +349,7 @@ class Connection {
   }
 
   #credential(signal) {
-    if (typeof this.#source === "function") return this.#source();
+    if (typeof this.#source === "function") return Promise.race([this.#source(), tooLate(signal)]);
     if (!this.#source) throw new Refused("TOKEN_REQUIRED", "set tokenProvider, or the attribute token-url");
     const headers = { Accept: "application/json" };
     return fetchJson(this.#source, { credentials: "same-origin", headers }, signal);
@@ -349,19 +360,20 @@ class Connection {
     const since = this.#since ? [["since", this.#since]] : [];
     const address = `${this.#bridge.replace(/^http/, "ws")}/ws?${new URLSearchParams([...query, ...since])}`;
     return new Promise((resolve) => {
-      let opened = false;
+      let opened = 0;
       const socket = new WebSocket(address);
       const done = () => {
         signal.removeEventListener("abort", done);
         socket.onopen = socket.onmessage = socket.onclose = null;
         socket.close();
-        resolve(opened);
+        if (opened && performance.now() - opened > STEADY) this.#failures = 0;
+        resolve(opened > 0);
       };
       signal.addEventListener("abort", done);
       if (signal.aborted) done();
       socket.onclose = done;
       socket.onopen = () => {
-        opened = true;
+        opened = performance.now();
         this.#alive("live");
       };
       socket.onmessage = ({ data }) => this.#hear(data);
@@ -392,7 +404,6 @@ class Connection {
     } catch {
       return; // of a bridge that speaks otherwise
     }
-    this.#failures = 0;
     this.#heard = performance.now();
     const { type, epoch, seq, user_id: user, streak, event, state, reason } = message ?? {};
     if (type === "state") return this.#say(state === "live" ? "live" : "delayed", null, reason ?? state);
@@ -433,6 +444,12 @@ class Connection {
     this.#checked = [wall, steady];
     if (jump || slept) this.#configured = false;
     if (jump || slept || (this.#status.state === "live" && steady - this.#heard > this.#patience)) this.restart();
+  }
+
+  #away(gone) {
+    if (gone === this.#gone) return;
+    this.#gone = gone;
+    this.restart();
   }
 
   #onVisibility() {
@@ -572,7 +589,8 @@ const LABELS = Object.freeze({
   offline: "Offline, as of {time}",
   offlineEmpty: "Offline, trying again",
   delayed: "Updates may be late",
-  refused: "Not signed in to the bridge",
+  refused: "Not signed in",
+  noAccess: "Cannot be shown here",
   backOnline: "Up to date again",
 });
 
@@ -643,6 +661,7 @@ function styles() {
   return sheet;
 }
 
+const SIGNED_OUT = /TOKEN|TICKET|UNAUTHORIZED|SIGNED_OUT/;
 const SVG = "http://www.w3.org/2000/svg";
 const OUTER =
   "M13.2 1.6c.5 3-.7 4.9-2.4 6.9C8.600 11 6 13 6 16.300 6 19.600 8.700 22.400 12 22.400s6-2.700 6-6.200c0-2.500-1.100-4.400-2.500-6-.2 1.100-.7 1.900-1.500 2.500.5-4-.1-8-.8-11.100z";
@@ -859,7 +878,7 @@ export class StreakWidget extends Base {
   }
 
   #build() {
-    const title = make("h2", "title muted", "title");
+    const title = make("p", "title muted", "title");
     const note = make("p", "note", "connection");
     const number = make("span", "number", "current");
     const unit = make("span", "unit muted", "unit");
@@ -878,7 +897,8 @@ export class StreakWidget extends Base {
     const best = make("span", "strong", "longest");
     const foot = make("p", "foot", "footer", make("span", "", "", bestName, " ", best));
     const main = make("div", "main", "main", makeFlame(), figures);
-    const card = make("section", "card", "card", make("div", "head", "header", title, note), main, milestone, foot);
+    const card = make("div", "card", "card", make("div", "head", "header", title, note), main, milestone, foot);
+    card.setAttribute("role", "group");
     const live = make("p", "unseen");
     live.setAttribute("role", "status");
     live.setAttribute("aria-live", "polite");
@@ -952,7 +972,7 @@ export class StreakWidget extends Base {
     if (state === "live") return "";
     if (state === "connecting") return streak ? "" : labels.connecting;
     if (state === "offline") return streak ? fillIn(labels.offline, { time: this.#clock(updatedAt) }) : labels.offlineEmpty;
-    return labels[state];
+    return state === "refused" && !SIGNED_OUT.test(this.#snapshot.code) ? labels.noAccess : labels[state];
   }
 
   #paintNote() {

@@ -75,7 +75,7 @@ async def test_an_expired_token_is_said_and_a_new_one_mends_it(scene: Scene) -> 
     scene.watch.allow("401")
     await scene.act(1)
     window = await scene.open(session=scene.token(expires_in=-60))
-    await expect(window.widget("connection")).to_have_text("Not signed in to the bridge")
+    await expect(window.widget("connection")).to_have_text("Not signed in")
     assert await window.widget().evaluate("(widget) => widget.streak") is None
     await scene.answer_session(window.page, scene.token())
     await window.widget().evaluate("(widget) => widget.reconnect()")
@@ -97,12 +97,12 @@ async def test_two_users_never_see_each_other(scene: Scene) -> None:
     await of_ada.shows(2, "Done today")
     await of_grace.shows(3, "Not yet today")
     await of_ada.widget().evaluate("(widget, user) => { widget.userId = user; }", str(grace))
-    await expect(of_ada.widget("connection")).to_have_text("Not signed in to the bridge")
+    await expect(of_ada.widget("connection")).to_have_text("Cannot be shown here")
     assert await of_ada.widget().evaluate("(widget) => widget.streak") is None
     await expect(of_ada.widget("current")).to_have_text("\u2013")
     await expect(of_ada.page.locator("#events li").first).to_have_text("streak-state: refused")
     await of_ada.widget().evaluate("(widget) => { widget.userId = 'nobody'; }")
-    await expect(of_ada.widget("connection")).to_have_text("Not signed in to the bridge")
+    await expect(of_ada.widget("connection")).to_have_text("Cannot be shown here")
     await of_ada.widget().evaluate("(widget) => { widget.userId = ''; }")
     await of_ada.shows(2, "Done today")
 
@@ -169,7 +169,7 @@ async def test_a_wrong_clock_changes_no_countdown(scene: Scene) -> None:
 
 
 async def test_a_tab_that_was_hidden_for_an_hour_catches_up(scene: Scene) -> None:
-    """A tab that comes back after an hour connects anew and shows what happened, even if its socket had died."""
+    """A tab that comes back after an hour connects anew and shows what happened."""
     await scene.act(1)
     window = await scene.open()
     await window.page.clock.install()
