@@ -120,11 +120,13 @@ async def _ended_by(number: signal.Signals) -> AsyncIterator[None]:
     """Let a signal end the block as Ctrl-C does, so that the terminal is left as it was found."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - we are in one
-    loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(NotImplementedError):  # Windows
+        loop.add_signal_handler(number, task.cancel)
     try:
         yield
     finally:
-        loop.remove_signal_handler(number)
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_signal_handler(number)
 
 
 def _only(group: BaseExceptionGroup[CommandError]) -> CommandError:

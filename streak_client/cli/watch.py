@@ -56,12 +56,24 @@ def watch(  # noqa: PLR0913, PLR0917 - one for each option
     url = check_url(bridge_url or values.get("BRIDGE_URL") or DEFAULT_BRIDGE, name, DEFAULT_BRIDGE)
     key = _credential(values)
     try:
-        if as_json or plain or not output().is_terminal:
-            asyncio.run(_watch(url, key, params, as_json=as_json))
-        else:
+        if not (as_json or plain) and has_screen(output()):
             asyncio.run(LiveWatch(url, key, params, HINT).run(output()))
+        else:
+            asyncio.run(_watch(url, key, params, as_json=as_json))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return  # the ways to end it
+
+
+def has_screen(console: Console) -> bool:
+    """Say whether a picture can be kept up to date there.
+
+    Args:
+        console: Standard output.
+
+    Returns:
+        False for a pipe, a file, and a terminal that only prints lines.
+    """
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _credential(values: Mapping[str, str | None]) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from streak_client.cli._watch_model import FEED_LINES, MOST_USERS, WatchModel
 from streak_client.cli._watch_view import Screen, render
+from streak_client.cli.watch import has_screen
 from tests.support.stack import ROOT
 
 NOW = 1_795_356_000.0  # 2026-11-22 14:00 UTC
@@ -169,3 +170,10 @@ def test_moves_are_of_the_last_half_minute() -> None:
     model.hear_board(board(2, 0, 5), NOW + 10)
     assert [place.move for place in model.places(NOW + 11)] == [2, -1, None]
     assert [place.move for place in model.places(NOW + 41)] == [0, 0, 0]
+
+
+def test_a_screen_is_only_where_one_can_be_drawn() -> None:
+    """A pipe and a terminal that only prints lines get one line for each change."""
+    for forced, kind, expected in ((True, "xterm", True), (True, "dumb", False), (False, "xterm", False)):
+        console = Console(file=StringIO(), force_terminal=forced, _environ={"TERM": kind})
+        assert has_screen(console) is expected
