@@ -4,7 +4,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ from uuid import UUID
 import httpx
 import pytest
 import respx
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streak_client import (
@@ -139,35 +141,59 @@ def test_clients_share_a_registry() -> None:
         assert samples(registry)["cache_misses_total"] == 2
 
 
-class _Tracer:
-    """Notes the spans that are opened."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    @contextmanager
-    def start_as_current_span(self, name: str, **_: object) -> Iterator[Span]:
-        self.names.append(name)
-        yield INVALID_SPAN
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What OpenTelemetry's own SDK exports, as a program sets it up."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    # The program's provider can be set once in a process; the tests after this one have none.
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    return exporter
 
 
 @respx.mock
-def test_updates_and_requests_are_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An update is a span, and so is each of its requests, named by the function and by nobody's id."""
-    tracer = _Tracer()
-    monkeypatch.setattr(_tracing, "_tracer", tracer)
-    play("update_user_streak_atomic", DOWN, httpx.Response(200, json=[UPDATE]))
-    with StreakClient(URL, KEY) as client:
-        client.update_user_streak(USER)
-    assert tracer.names == ["update_user_streak", *["rpc update_user_streak_atomic"] * 2]
+@pytest.mark.parametrize("kind", [AsyncStreakClient, StreakClient])
+async def test_updates_and_requests_are_spans(
+    spans: InMemorySpanExporter, kind: type[AsyncStreakClient | StreakClient]
+) -> None:
+    """An update is a span whose children are its requests, each with its name and the code of its error alone."""
+    play("update_user_streak_atomic", DOWN, httpx.Response(200, json=[UPDATE]), *[DOWN] * 4)
+    client = kind(URL, KEY, gathering=None)
+    await done(client.update_user_streak, USER)
+    with pytest.raises(DatabaseError):
+        await done(client.update_user_streak, USER)
+    await done(client.aclose if isinstance(client, AsyncStreakClient) else client.close)
+    finished = spans.get_finished_spans()
+    updates = [each for each in finished if each.name == "update_user_streak"]
+    requests = [each for each in finished if each.name == "rpc update_user_streak_atomic"]
+    assert (len(updates), len(requests), len(finished)) == (2, 6, 8)
+    parents = [next(n for n, update in enumerate(updates) if is_child(each, update)) for each in requests]
+    assert parents == [0, 0, 1, 1, 1, 1]
+    codes = [dict(each.attributes or {}) for each in (*requests, *updates)]
+    failed = {"error.type": "DATABASE_ERROR"}
+    assert codes == [failed, {}, failed, failed, failed, failed, {}, failed]
+    text = "".join(each.to_json() for each in finished)
+    assert str(USER) not in text
+    assert KEY not in text
+
+
+def is_child(each: ReadableSpan, other: ReadableSpan) -> bool:
+    """Tell whether a span was opened directly within another."""
+    return each.parent is not None and other.context is not None and each.parent.span_id == other.context.span_id
+
+
+async def done(call: Any, *args: Any) -> Any:
+    """Call a method of either client."""
+    answer = call(*args)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 @respx.mock
 def test_without_opentelemetry_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program without the tracing extra works as ever."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    assert _tracing.find_tracer() is None
-    monkeypatch.setattr(_tracing, "_tracer", None)
+    assert _tracing.find_opentelemetry() is None
+    monkeypatch.setattr(_tracing, "_trace", None)
     play("update_user_streak_atomic", httpx.Response(200, json=[UPDATE]))
     with StreakClient(URL, KEY) as client:
         assert client.update_user_streak(USER).version == 7
