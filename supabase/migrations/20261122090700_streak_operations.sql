@@ -129,6 +129,25 @@ $$;
 comment on function private.drop_streak(public.user_streaks, text, timestamptz, text, date) is
   'Removes a row whose ledger is empty, or goes with it; the history stays and says why. The caller holds the row''s lock.';
 
+create or replace function private.continue_versions() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- Waits for whoever is just removing the row, and looks at the history only then: the statement that inserts did so
+  -- before, and would use the version once more that the removal has taken. Where the row stays, whoever inserts locks it
+  -- just so: a weaker lock here, held by two of them, would let neither go on.
+  perform from public.user_streaks s where s.user_id = new.user_id for update;
+  new.version := greatest(
+    new.version,
+    (select max(h.version) from public.streak_history h where h.user_id = new.user_id) + (new.run_length > 0)::integer
+  );
+  return new;
+end
+$$;
+comment on function private.continue_versions() is
+  'A row made anew goes on where the history of the old one ended, also when that is being removed at the same moment.';
+create or replace trigger continue_versions before insert on public.user_streaks
+  for each row execute function private.continue_versions();
+
 create or replace function private.correct_streak(
   p_row public.user_streaks, p_reason text, p_started_at timestamptz, p_request_id text, p_day date,
   p_stored_timezone text, p_keep_longest boolean
@@ -317,6 +336,8 @@ begin
     into v_answer
     from public.get_user_streak(p_into) g;
     return v_answer;
+  elsif v_into.user_id is null then
+    perform private.raise_streak_error('CONCURRENT_MODIFICATION'); -- its streak began after this call had looked for it
   end if;
 
   with entered as (
@@ -390,7 +411,7 @@ comment on function public.merge_user_streaks(uuid, uuid, text, text) is
 revoke all on function
   private.check_reason(text), private.touch_streak(uuid, text, timestamptz, text, date, integer, date, timestamptz),
   private.drop_streak(public.user_streaks, text, timestamptz, text, date),
-  private.correct_streak(public.user_streaks, text, timestamptz, text, date, text, boolean),
+  private.correct_streak(public.user_streaks, text, timestamptz, text, date, text, boolean), private.continue_versions(),
   private.lock_merge(uuid, uuid), private.undo_user_activity(uuid, date, text, text),
   private.merge_user_streaks(uuid, uuid, text, text), public.undo_user_activity(uuid, date, text, text),
   public.merge_user_streaks(uuid, uuid, text, text)

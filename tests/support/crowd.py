@@ -39,6 +39,13 @@ CALLS = {
     "rebuild": "select * from public.rebuild_user_streak({})",
     "read": "select * from public.get_user_streak({})",
     "delete": "select crowd.remove({})",
+    "explain": "select * from public.explain_user_streak({})",
+    "undo": "select * from public.undo_user_activity({}, {}, 'a mistake')",
+    "merge": "select * from public.merge_user_streaks({}, {}, 'one person')",
+    "erase": "select * from public.erase_user_streak({})",
+    "repair": "select * from public.continue_streak_repair({}, {})",
+    "undo repair": "select * from public.undo_streak_repair({}, {})",
+    "archive": "select * from public.archive_streak_history('30 days', {})",
 }
 
 

@@ -59,7 +59,7 @@ class OperationsMachine(StreakMachine):
 
     @rule(index=who)
     def rebuild(self, index: int) -> None:  # type: ignore[override]
-        """A rebuild finds nothing wrong; rows changed by hand would bring in the real clock, and mislead the archive."""
+        """A rebuild finds nothing wrong; rows changed by hand would bear the real time, and mislead the archive."""
         user_id = self.ids[index]
 
         def expected() -> None:
