@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
-from realtime_bridge.server import serve
+from dotenv import dotenv_values
+
+from realtime_bridge import error_reports
+from realtime_bridge.server import fast_loop, serve
 from realtime_bridge.settings import BridgeSettings, SettingsError
 
 
@@ -33,11 +37,16 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        asyncio.run(_run(BridgeSettings.from_env()))
-    except SettingsError as error:
+        settings = BridgeSettings.from_env()
+        error_reports.start("bridge", {**dotenv_values(".env"), **os.environ})
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:
+            runner.run(_run(settings))
+    except (SettingsError, error_reports.ErrorReportsError) as error:
         print(f"realtime_bridge: {error}", file=sys.stderr)  # noqa: T201 - a program may print
         return 2
     except (OSError, RuntimeError) as error:
         print(f"realtime_bridge: {error}", file=sys.stderr)  # noqa: T201 - a program may print
+        error_reports.stop(error)
         return 1
+    error_reports.stop()
     return 0

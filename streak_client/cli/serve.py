@@ -41,11 +41,21 @@ def serve(  # noqa: PLR0913, PLR0917 - options
 
     Prints READY with a JSON object that holds API_URL.
 
-    SUPABASE_JWT_SECRET, if set, is the legacy secret that signs users' tokens.
+    SUPABASE_JWT_SECRET, if set, is the legacy secret that signs users' tokens. SENTRY_DSN, if set, is where
+    errors are reported to, without keys, ids and what requests held.
     """
     settings = Settings.from_env()
     how = {"rate_limit": RateLimit(rate_limit, rate_store), "caching": Caching(store=cache_store)}
-    asyncio.run(_serve(settings, host, port, self_update=self_update, **how))
+    with extra("api"):
+        from realtime_bridge import error_reports  # noqa: PLC0415 - only this command needs it
+    try:
+        error_reports.start("api", environment())
+    except error_reports.ErrorReportsError as error:
+        raise CommandError(str(error), WRONG_INPUT) from error
+    try:
+        asyncio.run(_serve(settings, host, port, self_update=self_update, **how))
+    finally:
+        error_reports.stop()
 
 
 async def _serve(settings: Settings, host: str, port: int, **how: Any) -> None:
