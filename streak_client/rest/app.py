@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from cachetools import TTLCache
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from fastapi.security import APIKeyHeader, HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import TypeAdapter
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from streak_client import _inputs
@@ -34,8 +33,15 @@ MOST_OFFSET = 10_000
 LONGEST_CALENDAR = 366
 MOST_ENTRIES = 1_000
 
-_bearer = HTTPBearer(auto_error=False, description="A user's access token, a service_role token, or the secret key.")
-_api_key = APIKeyHeader(name="apikey", auto_error=False, description="The secret key.")
+# FastAPI's own classes for these would run at each request, to say what is checked in each operation anyway.
+_SECURITY = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A user's access token, a service_role token, or the secret key.",
+    },
+    "APIKeyHeader": {"type": "apiKey", "in": "header", "name": "apikey", "description": "The secret key."},
+}
 _problem: dict[str, Any] = {
     "model": Problem,
     "content": {"application/problem+json": {}},
@@ -65,12 +71,36 @@ class Api:
         )
         self.router = APIRouter(prefix="/api/streak", responses=_problems)
         add = self.router.add_api_route
-        add("/update", self.update, methods=["POST"], summary="Count an activity")
-        add("/batch", self.batch, methods=["POST"], summary="Count up to 1,000 activities")
-        add("/leaderboard", self.leaderboard, methods=["GET"], summary="The best streaks")
-        add("/{userId}", self.streak, methods=["GET"], summary="A user's streak")
-        add("/{userId}/history", self.history, methods=["GET"], summary="What changed a user's streak")
-        add("/{userId}/calendar", self.calendar, methods=["GET"], summary="The days that count for a user")
+        add("/update", self.update, methods=["POST"], response_model=StreakUpdate, summary="Count an activity")
+        add(
+            "/batch",
+            self.batch,
+            methods=["POST"],
+            response_model=list[BatchItem],
+            summary="Count up to 1,000 activities",
+        )
+        add(
+            "/leaderboard",
+            self.leaderboard,
+            methods=["GET"],
+            response_model=list[LeaderboardEntry],
+            summary="The best streaks",
+        )
+        add("/{userId}", self.streak, methods=["GET"], response_model=UserStreak, summary="A user's streak")
+        add(
+            "/{userId}/history",
+            self.history,
+            methods=["GET"],
+            response_model=list[HistoryEntry],
+            summary="What changed a user's streak",
+        )
+        add(
+            "/{userId}/calendar",
+            self.calendar,
+            methods=["GET"],
+            response_model=list[CalendarDay],
+            summary="The days that count for a user",
+        )
 
     async def _who(self, request: Request) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -84,7 +114,7 @@ class Api:
         if not who.sees_all and who.user_id != str(user_id):
             raise AccessError(403, "FORBIDDEN", "a user reads that user's streak alone")
 
-    async def update(self, request: Request, body: ActivityBody) -> StreakUpdate:
+    async def update(self, request: Request, body: ActivityBody) -> Response:
         """Count an activity. For the service; for users themselves only where that is switched on, and as of now."""
         who = await self._who(request)
         at = body.activity_at
@@ -92,20 +122,22 @@ class Api:
             if not self._self_update or who.user_id != str(body.user_id):
                 raise AccessError(403, "FORBIDDEN", "only the service may count activities")
             at = None
-        return await self._client.update_user_streak(
+        update = await self._client.update_user_streak(
             body.user_id, body.timezone, request_id=body.request_id, activity_at=at
         )
+        return _answer(StreakUpdate, update)
 
-    async def batch(self, request: Request, body: BatchBody) -> list[BatchItem]:
+    async def batch(self, request: Request, body: BatchBody) -> Response:
         """Count many activities, for the service; each has its own result or error, in the order given."""
         if (await self._who(request)).user_id is not None:
             raise AccessError(403, "FORBIDDEN", "only the service may count activities")
         activities = [item.activity(at=item.activity_at) for item in body.activities]
         outcomes = await self._client.update_user_streaks(activities)
-        return [
+        items = [
             BatchItem(result=outcome.result, error=None if outcome.error is None else problem_of(outcome.error))
             for outcome in outcomes
         ]
+        return _answer(list[BatchItem], items)
 
     async def leaderboard(
         self,
@@ -113,19 +145,19 @@ class Api:
         limit: Annotated[int, Query(ge=1, le=_inputs.MAX_LEADERBOARD_LIMIT)] = 100,
         offset: Annotated[int, Query(ge=0, le=MOST_OFFSET)] = 0,
         order_by: Annotated[LeaderboardOrder, Query(alias="orderBy")] = LeaderboardOrder.CURRENT_STREAK,
-    ) -> Sequence[LeaderboardEntry]:
+    ) -> Response:
         """Give the best streaks, at most a few minutes old, to anybody who is signed in."""
         await self._who(request)
         page = (limit, offset, order_by)
         found = self._boards.get(page)
         if found is None:
             found = self._boards[page] = await self._client.get_leaderboard(limit, offset, order_by)
-        return found
+        return _answer(list[LeaderboardEntry], found)
 
-    async def streak(self, request: Request, user_id: Annotated[UUID, Path(alias="userId")]) -> UserStreak:
+    async def streak(self, request: Request, user_id: Annotated[UUID, Path(alias="userId")]) -> Response:
         """Give a user's streak as it counts at this moment."""
         await self._reader(request, user_id)
-        return await self._client.get_user_streak(user_id)
+        return _answer(UserStreak, await self._client.get_user_streak(user_id))
 
     async def history(
         self,
@@ -133,10 +165,10 @@ class Api:
         user_id: Annotated[UUID, Path(alias="userId")],
         limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
         before_id: Annotated[int | None, Query(alias="beforeId", ge=0, le=2**63 - 1)] = None,
-    ) -> list[HistoryEntry]:
+    ) -> Response:
         """Give the latest changes of a user's streak, newest first."""
         await self._reader(request, user_id)
-        return await self._client.get_history(user_id, limit, before_id=before_id)
+        return _answer(list[HistoryEntry], await self._client.get_history(user_id, limit, before_id=before_id))
 
     async def calendar(
         self,
@@ -144,19 +176,43 @@ class Api:
         user_id: Annotated[UUID, Path(alias="userId")],
         first: Annotated[date, Query(alias="from")],
         last: Annotated[date, Query(alias="to")],
-    ) -> list[CalendarDay]:
+    ) -> Response:
         """Give the days that count for a user, oldest first: at most a year at a time."""
         await self._reader(request, user_id)
         if (last - first).days >= LONGEST_CALENDAR:
             raise _inputs.refuse("last_day", f"must be less than {LONGEST_CALENDAR} days after from")
-        return await self._client.get_calendar(user_id, first, last)
+        return _answer(list[CalendarDay], await self._client.get_calendar(user_id, first, last))
 
 
-async def _documented(  # async: what is not goes through a thread, for each request
-    _bearer_token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
-    _key: Annotated[str | None, Depends(_api_key)] = None,
-) -> None:
-    """Name in the OpenAPI document what is checked in each operation."""
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Add to the document who may ask.
+
+        Returns:
+            The OpenAPI document.
+        """
+        document = super().openapi()
+        document.setdefault("components", {})["securitySchemes"] = _SECURITY
+        document["security"] = [{name: []} for name in _SECURITY]
+        return document
+
+
+# What is answered is already what its model checked: checking it again would take longer than all the rest.
+_ANSWERS: dict[Any, TypeAdapter[Any]] = {
+    model: TypeAdapter(model)
+    for model in (
+        StreakUpdate,
+        list[BatchItem],
+        list[LeaderboardEntry],
+        UserStreak,
+        list[HistoryEntry],
+        list[CalendarDay],
+    )
+}
+
+
+def _answer(model: Any, content: object) -> Response:
+    return Response(_ANSWERS[model].dump_json(content), media_type="application/json")
 
 
 def _exposition(registry: CollectorRegistry) -> Callable[[Request], Response]:
@@ -186,9 +242,7 @@ def create_app(
     Returns:
         An ASGI app; ``/openapi.json`` describes it, ``/docs`` shows it.
     """
-    app = FastAPI(
-        title="Streaks", summary="Daily streaks, right in every time zone.", dependencies=[Depends(_documented)]
-    )
+    app = _App(title="Streaks", summary="Daily streaks, right in every time zone.")
     api = Api(client, authenticator, self_update=self_update, leaderboard_seconds=leaderboard_seconds)
     app.include_router(api.router)
     if registry is not None:
