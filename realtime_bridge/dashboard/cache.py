@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
-# A read that took long is kept for this many times as long: the database spends at most a twentieth of its time on it.
+# A read that took long is kept for longer, so that the database has time for others, but never for this many seconds.
 _SHARE = 20
+_LONGEST = 10.0
 
 
 class Cache:
@@ -28,7 +29,8 @@ class Cache:
 
         Args:
             key: What is asked for.
-            life: Seconds for which the answer is good.
+            life: Seconds for which the answer is good; longer after a read that took long. 0: it is read anew by
+                whoever comes after it was read.
             read: Reads it. What it raises reaches everybody who waits, and is not kept.
 
         Returns:
@@ -50,5 +52,6 @@ class Cache:
         ended = self._clock()
         entry = self._entries.get(key)
         if entry is not None:
-            self._entries[key] = (ended + max(life, _SHARE * (ended - began)), entry[1])
+            patience = min(_SHARE * (ended - began), _LONGEST) if life else 0.0
+            self._entries[key] = (ended + max(life, patience), entry[1])
         return answer

@@ -128,7 +128,11 @@ class Journal:
         """
         rows = list(rows)
         self.since = now - HOUR if complete or not rows else _instant(rows[0]["created_at"])
+        self._floor = int(rows[0]["id"]) - 1 if rows else 0
         self.add(rows, now)
+        # What is older than the overlap cannot be overtaken any more.
+        settled = [int(row["id"]) for row in rows if _instant(row["created_at"]) < now - self._overlap]
+        self._settle(settled)
 
     def add(self, rows: Iterable[dict[str, Any]], now: float) -> None:
         """Take in rows that `start` asked for, in order of id; those known already are left out."""
@@ -141,10 +145,7 @@ class Journal:
             if at > now - HOUR:
                 self._note(row, at)
         self._tally.forget(now)
-        for number, seen in list(self._seen.items()):
-            if seen < now - self._overlap:
-                self._floor = max(self._floor, number)
-                del self._seen[number]
+        self._settle([number for number, seen in self._seen.items() if seen < now - self._overlap])
 
     def entries(self, after: int, most: int) -> list[Entry]:
         """What came after a number, oldest first; at most the last `most`."""
@@ -157,6 +158,11 @@ class Journal:
     def per_second(self, now: float, seconds: int) -> list[int]:
         """See `Tally.per_second`."""
         return self._tally.per_second(now, seconds)
+
+    def _settle(self, ids: Iterable[int]) -> None:
+        for number in ids:
+            self._floor = max(self._floor, number)
+            self._seen.pop(number, None)
 
     def _note(self, row: dict[str, Any], at: float) -> None:
         self._number += 1

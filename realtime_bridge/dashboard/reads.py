@@ -16,6 +16,8 @@ _OWN_HISTORY = (
 )
 _PAGE = 1000
 _MOST_PAGES = 10
+# Longer than the bridge waits for its own reads: nothing else depends on these.
+_PATIENCE = 15.0
 _RANGE = re.compile(r"/(\d+)$")
 _DAYS = 371
 #: Whoever was active today is safe for longer than the rest of today and tomorrow: local days take about 24 hours.
@@ -126,9 +128,9 @@ class Reads:
         rows: list[dict[str, Any]] = []
         for _ in range(_MOST_PAGES):
             page = await self._log({"id": f"gt.{rows[-1]['id'] if rows else last_id}", "order": "id.asc"})
-            rows.extend(page)
-            if len(page) < _PAGE:
+            if not page:
                 break
+            rows.extend(page)
         return rows
 
     async def _log(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -143,7 +145,7 @@ class Reads:
 
     async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            response = await self._http.request(method, path, **request)
+            response = await self._http.request(method, path, timeout=_PATIENCE, **request)
         except httpx.HTTPError as error:
             # Only the class: messages of network libraries may hold URLs.
             raise _unavailable(f"REST cannot be reached ({type(error).__name__})") from error

@@ -32,6 +32,7 @@ _MOST_NEW = 1000
 _CHART_SECONDS = 180
 _STALE_SECONDS = 120.0
 _READS_AT_A_TIME = 8
+_JOURNAL_SECONDS = 0.5
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -71,7 +72,7 @@ class _Dashboard:
         after = _after(request, self._bridge.epoch)
         counts, _ = await asyncio.gather(
             self._cache.get("counts", 2.0, lambda: self._reads.counts(_now())),
-            self._cache.get("journal", 0.5, self._read_journal),
+            self._cache.get("journal", 0.0, self._read_journal),
         )
         totals = await self._cache.get("totals", 0.9, self._totals)
         entries = self._journal.entries(after or 0, _RECENT if after is None else _MOST_NEW)
@@ -141,6 +142,8 @@ class _Dashboard:
 
     async def _read_journal(self) -> None:
         now = time.time()
+        if now - self._read_at < _JOURNAL_SECONDS:
+            return
         if self._journal.since is None or now - self._read_at > _STALE_SECONDS:
             # Nobody looked for a while: the end of the log is cheaper to read than all that was written meanwhile.
             rows, complete = await self._reads.log_tail(datetime.fromtimestamp(now - HOUR, UTC))
