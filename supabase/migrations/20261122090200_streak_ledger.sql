@@ -15,7 +15,11 @@ begin
   from (
     select d.user_id, d.day, d.timezone, lead(d.day) over w as next_day, lead(d.activity_at) over w as next_activity_at,
       lead(d.timezone) over w as next_timezone
-    from public.streak_days d where d.user_id = any (p_user_ids)
+    from public.streak_days d
+    where d.user_id = any (p_user_ids)
+      -- only what lies beside a new day matters, however long the ledger is
+      and (p_days is null or d.day between (select min(e.day) - 4 from unnest(p_days) e (day))
+        and (select max(e.day) + 4 from unnest(p_days) e (day)))
     window w as (partition by d.user_id order by d.day)
   ) g
   join public.user_streaks s on s.user_id = g.user_id
