@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 # Of what the machine can do now, and calls a second at least, for it may be busy with something else.
 SHARE, LEAST = 0.3, 40
-REGULARS, GUESTS, PASSING = 40, 300, 4
+REGULARS, GUESTS, PASSING = 40, 110, 4
 # Kept-alive HTTP connections come and go; each fault or passing listener that leaked one would be many more.
 SLACK = {"descriptors": 6, "connections": 2, "tasks": 2}
 
