@@ -100,6 +100,13 @@ async def current_over_rest(url: str, key: str, person: UUID) -> Count:
     return Count(answer["current_streak"], answer["longest_streak"], date.fromisoformat(answer["last_active_date"]))
 
 
+async def active_streaks(url: str, token: str) -> int:
+    """Read the dashboard's count of active streaks."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http:
+        answer = (await http.get(f"{url}/dashboard/summary")).raise_for_status().json()
+    return int(answer["counts"]["active"])
+
+
 async def test_the_file_is_what_the_tests_take_it_for() -> None:
     """The independent count finds the people, events, days and longest streak that the data's README states."""
     people = read_file()
@@ -173,6 +180,9 @@ async def test_the_demo_counts_everybody_right_and_every_listener_hears_it() -> 
         }
         assert wrong == {}
         some = next(iter(people))
+        link, _, token = ready["DASHBOARD_URL"].partition("#link=")
+        assert link == f"{ready['BRIDGE_URL']}/"
+        assert await active_streaks(ready["BRIDGE_URL"], token) == sum(s.current_streak > 0 for s in streaks.values())
         assert await current_over_rest(ready["API_URL"], ready["SUPABASE_SECRET_KEY"], some) == told(streaks[some])
         assert max(streak.longest_streak for streak in streaks.values()) == LONGEST
         while {user: streak.version for user, streak in streaks.items()} != versions:

@@ -86,9 +86,17 @@ function lineOf(values, x, y) {
   return path;
 }
 
+/** What lies under a line, gaps left open. */
 function areaOf(values, x, y, floor) {
-  const known = values.map((value, index) => [value, index]).filter(([value]) => value !== null);
-  if (known.length < 2) return "";
-  const line = known.map(([value, index]) => `L${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  return `M${x(known[0][1]).toFixed(1)} ${floor}${line}L${x(known.at(-1)[1]).toFixed(1)} ${floor}Z`;
+  let path = "";
+  let start = -1;
+  for (let index = 0; index <= values.length; index += 1) {
+    const known = index < values.length && values[index] !== null;
+    if (known && start < 0) start = index;
+    if (known || start < 0) continue;
+    const line = values.slice(start, index).map((value, step) => `L${x(start + step).toFixed(1)} ${y(value).toFixed(1)}`);
+    path += `M${x(start).toFixed(1)} ${floor}${line.join("")}L${x(index - 1).toFixed(1)} ${floor}Z`;
+    start = -1;
+  }
+  return path;
 }

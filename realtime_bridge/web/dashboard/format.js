@@ -1,6 +1,7 @@
 // Numbers, times and names of things, for people.
 
 const numbers = new Intl.NumberFormat(undefined);
+const compact = new Intl.NumberFormat(undefined, { notation: "compact" });
 const clockTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const hourTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const dayTime = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
@@ -30,6 +31,8 @@ export const CHANGE_TYPES = {
 };
 
 export const count = (value) => numbers.format(value);
+/** The same with few digits, such as 1.2K. */
+export const brief = (value) => compact.format(value);
 export const days = (value) => `${numbers.format(value)} ${value === 1 ? "day" : "days"}`;
 export const timeOfDay = (ms) => clockTime.format(ms);
 export const hourOfDay = (ms) => hourTime.format(ms);
@@ -61,7 +64,7 @@ export function left(ms) {
 /** Milliseconds. */
 export function duration(ms) {
   if (ms === 0) return "0";
-  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
 }
 
 /** Today's date, YYYY-MM-DD, in a zone; in UTC where the browser does not know the zone. */

@@ -3,7 +3,7 @@
 import { LineChart } from "./chart.js";
 import { now } from "./clock.js";
 import { $, el, setAttribute, setText } from "./dom.js";
-import { KINDS, ago, count, days, duration, hourOfDay, hueOf, left, shortId } from "./format.js";
+import { KINDS, ago, brief, count, days, duration, hourOfDay, hueOf, left, shortId } from "./format.js";
 import { VirtualList } from "./virtual-list.js";
 
 const ROW = 44;
@@ -88,7 +88,7 @@ export class Overview {
     put("active_today", counts.active_today, `${share}% of active`);
     const whole = now() - Date.parse(since) > 3_590_000;
     for (const name of ["started", "incremented", "reset", "recovered", "lapsed"]) {
-      put(name, hour[name] ?? 0, `${whole ? "last hour" : `since ${hourOfDay(Date.parse(since))}`} · ${count(minute[name] ?? 0)}/min`);
+      put(name, hour[name] ?? 0, `${whole ? "last hour" : `since ${hourOfDay(Date.parse(since))}`} · ${brief(minute[name] ?? 0)}/min`);
     }
   }
 
