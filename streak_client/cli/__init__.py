@@ -46,6 +46,11 @@ PLACES = {
     "backup": Place("backup", "backup", "Write all streaks, as of one moment, into FILE, which only you can read."),
     "restore": Place("backup", "restore_command", "Put the streaks of FILE into a migrated database: all or none."),
     "migrations": Place("migrations", "migrations", "List the SQL of this release, or copy it into a project."),
+    "checklist": Place(
+        "checklist",
+        "checklist",
+        "Check what has to be in place before users come, and say what mends what is missing.",
+    ),
     "doctor": Place("doctor", "doctor", "Check key, schema, rights, publication and clock, and say what mends each."),
     "bench": Place("bench", "bench", "Run the benchmarks in a short form and write a page with tables and plots."),
 }
