@@ -39,6 +39,7 @@ class Cache:
         until, task = self._entries.get(key, (0.0, None))
         if task is None or (task.done() and self._clock() >= until):
             task = asyncio.ensure_future(self._read(key, life, read))
+            task.add_done_callback(_note_failure)
             self._entries[key] = (0.0, task)
             self._entries.move_to_end(key)
             while len(self._entries) > self._most:
@@ -55,3 +56,9 @@ class Cache:
             patience = min(_SHARE * (ended - began), _LONGEST) if life else 0.0
             self._entries[key] = (ended + max(life, patience), entry[1])
         return answer
+
+
+def _note_failure(task: asyncio.Task[Any]) -> None:
+    # Whoever asked may be gone: a failure that nobody waits for any more is no news.
+    if not task.cancelled():
+        task.exception()

@@ -1,5 +1,7 @@
 // Who is signed in. Tokens live in this tab alone: in memory and in sessionStorage, never in localStorage or a URL.
 
+import { now } from "./clock.js";
+
 const KEY = "streaks.session";
 const EARLY_MS = 60_000;
 
@@ -61,7 +63,7 @@ export class Session {
   async token({ again = false } = {}) {
     if (!this.#kept) return null;
     const ends = (claimsOf(this.#kept.access_token)?.exp ?? 0) * 1000;
-    if (!again && Date.now() < ends - EARLY_MS) return this.#kept.access_token;
+    if (!again && now() < ends - EARLY_MS) return this.#kept.access_token;
     if (!this.#kept.refresh_token) return again ? null : this.#kept.access_token;
     // Refresh tokens are good for one use: whoever needs one waits for the same answer.
     this.#refreshing ??= this.#renew().finally(() => {
