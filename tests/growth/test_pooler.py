@@ -29,6 +29,13 @@ union all select 'advisory lock' from pg_locks where locktype = 'advisory' and p
 union all select 'temporary table ' || c.relname from pg_class c where c.relpersistence = 't'
   and c.relnamespace = pg_my_temp_schema()
 """
+# Settings of our own are in no view: the sources must not make any that lasts.
+LASTING = r"""
+select p.oid::regprocedure::text from pg_proc p
+where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+  and p.prosrc ~*
+    'set_config\s*\([^;]*,\s*false\s*\)|\mset\s+session\M|pg_advisory_(lock|unlock)|\mlisten\M|create\s+temp'
+"""
 CALLS = """
 select public.update_user_streak_atomic($1, 'Asia/Tokyo', 'one', now() - interval '2 days');
 select public.update_user_streak_atomic($1, 'Asia/Tokyo', 'two', now());
@@ -96,6 +103,7 @@ async def test_functions_leave_nothing_in_the_session(own_database: str) -> None
         for statement in filter(None, map(str.strip, CALLS.split(";\n"))):
             await connection.execute(statement.replace("$1", f"'{user}'"))
         assert {row[0] for row in await connection.fetch(RESIDUE)} == before
+        assert await connection.fetch(LASTING) == []
         assert await connection.fetchval("select count(*) from public.streak_days") >= 4
     finally:
         await connection.close()

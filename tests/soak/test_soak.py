@@ -160,6 +160,7 @@ def _tell(scene: Scene, full: float, memory: Memory, before: Census) -> None:
         print(f"\n{name}: {value}", end="")  # noqa: T201 - figures, with -s
 
 
+@pytest.mark.timeout(600)  # a minute and a half, unless the machine is busy with much else
 async def test_short(tmp_path: Path) -> None:
     """Through one fault of each kind under load, nothing leaks and every streak and every listener is right."""
     async with scene(tmp_path) as everything:
