@@ -85,10 +85,10 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
 
 
-@pytest.fixture
-def bridge(stack: StackInfo, tmp_path: Path) -> Iterator[BridgeProcess]:
-    """A bridge that this test may stop."""
-    with bridge_process(stack, tmp_path, debounce=0.2, max_wait=0.5) as running:
+@pytest.fixture(scope="module")
+def bridge(stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    """A bridge that a test may stop if it starts it again."""
+    with bridge_process(stack, tmp_path_factory.mktemp("bridge"), debounce=0.2, max_wait=0.5) as running:
         yield running
 
 
@@ -117,9 +117,11 @@ async def test_an_operator_sees_changes_leaderboard_and_a_bridge_that_comes_back
         terminal.until(rf"{user} +(started|incremented) +(\d+ → )?2")
         terminal.until(rf"{str(user)[:8]}… +2")
         bridge.stop()
-        terminal.until("offline")
-        await db.execute(ACT, user, 0)
-        bridge.start()
+        try:
+            terminal.until("offline")
+            await db.execute(ACT, user, 0)
+        finally:
+            bridge.start()
         terminal.until("● live", rf"{str(user)[:8]}… +3")
         assert terminal.end(signal.SIGINT) == 0
     assert terminal.seen.count(ENTER) == terminal.seen.count(LEAVE) == 1

@@ -96,7 +96,8 @@ async def test_two_users_never_see_each_other(scene: Scene) -> None:
     await scene.act(0)
     await of_ada.shows(2, "Done today")
     await of_grace.shows(3, "Not yet today")
-    await of_ada.widget().evaluate("(widget, user) => { widget.userId = user; }", str(grace))
+    at_once = "async (widget, user) => { widget.userId = user; await null; await null; return widget.streak; }"
+    assert await of_ada.widget().evaluate(at_once, str(grace)) is None
     await expect(of_ada.widget("connection")).to_have_text("Cannot be shown here")
     assert await of_ada.widget().evaluate("(widget) => widget.streak") is None
     await expect(of_ada.widget("current")).to_have_text("\u2013")
@@ -145,7 +146,11 @@ async def test_a_lapse_that_the_bridge_tells_is_shown_once(scene: Scene) -> None
         "update public.user_streaks set expires_at = now() + interval '2 seconds' where user_id = $1", scene.user
     )
     await window.shows(0, "Streak lapsed")
-    await scene.db.execute("select * from public.expire_lapsed_streaks(100)")
+    await scene.db.execute("select * from public.expire_lapsed_streaks(1000)")
+    version = await scene.db.fetchval("select version from public.user_streaks where user_id = $1", scene.user)
+    swept = "(version) => document.querySelector('streak-widget').streak.version === version"
+    await window.page.wait_for_function(swept, arg=version)
+    assert await window.page.locator("#events li", has_text="streak-lapsed").count() == 1
     await scene.act(0)
     await window.shows(4, "Done today")
     assert await window.page.locator("#events li", has_text="streak-lapsed").count() == 1
