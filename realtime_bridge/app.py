@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from realtime_bridge.access import BadRequest, Limits, identify, refusal, users_of
 from realtime_bridge.auth import AccessError, Authenticator
@@ -145,10 +145,27 @@ def create_app_from_env() -> Starlette:
     return _application(settings, lifespan)
 
 
+class _Application(Starlette):
+    """Starlette, past which the two streams go.
+
+    A connection lasts for hours, and so would the calls of router and middleware around it: kilobytes for each.
+    """
+
+    streams: dict[tuple[str, str], ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        streams = getattr(self, "streams", {})
+        stream = streams.get((scope["type"], scope.get("path", "")))
+        if stream is None or scope.get("method", "GET") != "GET":
+            await super().__call__(scope, receive, send)
+        else:
+            await stream(scope, receive, send)
+
+
 def _application(settings: BridgeSettings, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     # Starlette builds its stack of middleware at the first event, which is that of the lifespan: routes may come
     # later, middleware may not.
-    return Starlette(
+    return _Application(
         lifespan=lifespan,
         middleware=_middleware(settings),
         exception_handlers={AccessError: _refuse, BadRequest: _refuse},
@@ -160,10 +177,13 @@ def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
     authenticator = Authenticator(settings, bridge.reader.http)
     limits = Limits(settings.max_listeners, settings.max_listeners_per_user)
     surfaces = _Surfaces(bridge, authenticator, limits)
+    events, sockets = Events(bridge, authenticator, limits, abort), Sockets(bridge, authenticator, limits, abort)
+    if isinstance(app, _Application):
+        app.streams = {("http", "/events"): _with_cors(events, settings), ("websocket", "/ws"): sockets}
     app.router.routes.extend(
         [
-            Route("/events", Events(bridge, authenticator, limits, abort), methods=["GET"]),
-            WebSocketRoute("/ws", Sockets(bridge, authenticator, limits, abort)),
+            Route("/events", events, methods=["GET"]),
+            WebSocketRoute("/ws", sockets),
             Route("/ticket", surfaces.ticket, methods=["POST"]),
             Route("/snapshot", surfaces.snapshot),
             Route("/healthz", surfaces.healthz),
@@ -185,6 +205,12 @@ def _middleware(settings: BridgeSettings) -> list[Middleware]:
         allow_headers=["Authorization", "apikey", "Last-Event-ID"],
     )
     return [cors]
+
+
+def _with_cors(app: ASGIApp, settings: BridgeSettings) -> ASGIApp:
+    for made in _middleware(settings):
+        app = made.cls(app, *made.args, **made.kwargs)
+    return app
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

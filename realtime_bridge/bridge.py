@@ -15,7 +15,7 @@ from realtime_bridge.changes import parse_change
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import BridgeState, Health, HealthBoard
 from realtime_bridge.hub import Hub
-from realtime_bridge.iteration import Listener, call_back, parse_since, user_key
+from realtime_bridge.iteration import Listener, Wakeup, call_back, parse_since, user_key
 from realtime_bridge.leaderboard import MOST_PLACES
 from realtime_bridge.leaderboard_reader import LeaderboardReader
 from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed
@@ -187,7 +187,7 @@ class Bridge:
             raise ListenerClosed(CLOSE_RESTART, "the bridge is stopping: reconnect")
         windows = self.windows(debounce, max_wait)
         check_top(top, named=user_ids is not None)
-        wakeup = asyncio.Event()
+        wakeup = Wakeup()
         sub = self._hub.add(
             None if user_ids is None else [user_key(user_id) for user_id in user_ids],
             debounce=windows[0],

@@ -1,5 +1,6 @@
 """Listeners come, read and go; what changes in between reaches them by `Fanout`. Pure; the clock is an argument."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -117,8 +118,7 @@ class Hub:
         self.leaderboard.leave(sub)
         for user_id in sub.users or ():
             self.store.unfollow(user_id)
-        sub.preface, sub.slots, sub.overlay = [], {}, None
-        sub.backlog.clear()
+        sub.preface, sub.slots, sub.overlay, sub.backlog = [], {}, None, None
 
     def close(self, sub: Subscriber, code: int, reason: str) -> None:
         """End a listener with a code and a reason."""
@@ -144,6 +144,7 @@ class Hub:
         del sub.preface[:limit]
         while sub.backlog and len(taken) < limit:
             taken.extend(self._brief(sub, sub.backlog.popleft(), at))
+        sub.backlog = sub.backlog or None
         while sub.slots and len(taken) < limit:
             slot = sub.slots.pop(next(iter(sub.slots)))
             taken.extend(part for part in (slot.gone, slot.message) if part is not None)
@@ -175,7 +176,7 @@ class Hub:
             if key == EVERYBODY:
                 self._seeded = True
             for sub in self._waiting.pop(key, {}):
-                sub.missing.discard(key)
+                sub.missing -= {key}
                 if not sub.missing:
                     self._start(sub, at)
 
@@ -259,13 +260,13 @@ class Hub:
 
     def _plan_loading(self, sub: Subscriber, top: int | None) -> None:
         if top is not None:
-            sub.missing = set() if self.leaderboard.join(sub, top) else {board_key(top)}
+            sub.missing = frozenset() if self.leaderboard.join(sub, top) else {board_key(top)}
         elif sub.users is None:
-            sub.missing = set() if self._seeded else {EVERYBODY}
+            sub.missing = frozenset() if self._seeded else {EVERYBODY}
         else:
             # Who resumes is sent no snapshot of those without a row.
             known = self.store.complete if sub.since is None else self.store.get
-            sub.missing = {user_id for user_id in sub.users if not known(user_id)}
+            sub.missing = frozenset(user_id for user_id in sub.users if not known(user_id))
         for key in sub.missing:
             self._waiting.setdefault(key, {})[sub] = None
 
@@ -278,7 +279,7 @@ class Hub:
             if sub.reset_reason is not None:
                 self.counters.resets += 1
                 sub.preface.append(Message(MessageType.RESET, self.epoch, 0, reason=sub.reset_reason))
-            sub.backlog.extend(sub.users if sub.users is not None else self.store)
+            sub.backlog = deque(sub.users if sub.users is not None else self.store)
         self._fanout.join(sub)
         self.leaderboard.start(sub, at)
         if sub.unread:

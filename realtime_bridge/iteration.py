@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Self
 from uuid import UUID
@@ -15,20 +14,50 @@ from realtime_bridge.messages import Message
 log = logging.getLogger(__name__)
 
 
+class Wakeup:
+    """`asyncio.Event` for one that waits, and a tenth of its size."""
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Let the one that waits, or waits next, go on."""
+        self._set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+        self._set = False
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        if not self._set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
 class Listener:
     """What `Bridge.listen` returns: an asynchronous iterator over messages, and a context manager that ends it.
 
     Iteration ends when the bridge stops, and raises `ListenerClosed` when the bridge ended this listener.
     """
 
-    def __init__(self, hub: Hub, sub: Subscriber, wakeup: asyncio.Event, now: Callable[[], Moment]) -> None:
+    __slots__ = ("__weakref__", "_hub", "_now", "_open", "_pending", "_sub", "_wakeup")
+
+    def __init__(self, hub: Hub, sub: Subscriber, wakeup: Wakeup, now: Callable[[], Moment]) -> None:
         self._hub = hub
         self._sub = sub
         self._wakeup = wakeup
         self._now = now
         self._pending: list[Message] = []
-        # An iterator that is dropped in the middle of a loop must not stay registered.
-        self._finalizer = weakref.finalize(self, hub.remove, sub)
+        self._open = True
 
     @property
     def closed(self) -> ListenerClosed | None:
@@ -59,14 +88,19 @@ class Listener:
 
     async def aclose(self) -> None:
         """End the listener. Idempotent."""
-        self._finalizer()
+        self._open = False
+        self._hub.remove(self._sub)
+
+    def __del__(self) -> None:
+        # An iterator that is dropped in the middle of a loop must not stay registered.
+        self._hub.remove(self._sub)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
         while not self._pending:
-            if not self._finalizer.alive:
+            if not self._open:
                 raise StopAsyncIteration
             self._pending = self.take(1)
             if self._pending:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -99,7 +100,7 @@ class Subscriber:
         reset_reason: Why it cannot.
         missing: What must be loaded before it can start.
         preface: Messages about the connection itself; they come first.
-        backlog: Users whose snapshot is due.
+        backlog: Users whose snapshot is due; None: of nobody (an empty deque is larger than all the rest).
         slots: Changes by user, in the order in which the users became unread.
         overlay: What this listener knows better than its lane, by user.
         sent_seq: The seq of the last message taken.
@@ -114,9 +115,9 @@ class Subscriber:
     wake: Callable[[], None]
     since: int | None = None
     reset_reason: str | None = None
-    missing: set[str] = field(default_factory=set)
+    missing: AbstractSet[str] = frozenset()
     preface: list[Message] = field(default_factory=list)
-    backlog: deque[str] = field(default_factory=deque)
+    backlog: deque[str] | None = None
     slots: dict[str, Slot] = field(default_factory=dict)
     overlay: dict[str, Told] | None = None
     sent_seq: int = 0
@@ -129,7 +130,7 @@ class Subscriber:
     def unread(self) -> int:
         """Messages that wait, at least."""
         board = self.seat is not None and self.seat.due
-        return len(self.preface) + len(self.backlog) + len(self.slots) + board
+        return len(self.preface) + len(self.backlog or ()) + len(self.slots) + board
 
     def know(self, user_id: str, told: Told) -> None:
         """Note that this listener knows a state that its lane has not told yet."""

@@ -58,6 +58,18 @@ class Streak:
     expires_at: datetime | None = None
     version: int = 0
 
+    @property
+    def json(self) -> str:
+        """`as_dict` as JSON text; by hand, because it is made anew for every change."""
+        day, since, ends = self.last_active_date, self.days_since_activity, self.expires_at
+        return (
+            f'{{"current_streak":{self.current_streak},"longest_streak":{self.longest_streak},'
+            f'"last_active_date":{_quoted(day and day.isoformat())},"timezone":{_quoted(self.timezone)},'
+            f'"is_active_today":{"true" if self.is_active_today else "false"},'
+            f'"days_since_activity":{"null" if since is None else since},'
+            f'"expires_at":{_quoted(ends and ends.isoformat())},"version":{self.version}}}'
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The streak with JSON values: dates and instants in ISO 8601."""
         return {
@@ -86,7 +98,7 @@ def streak_of(row: StreakRow | None, wall: float, zone: str | None = None) -> St
     if row is None:
         return Streak(timezone=zone)
     last = row.last_active_date
-    since = None if last is None else (datetime.fromtimestamp(wall, _zone(row.timezone)).date() - last).days
+    since = None if last is None else (_day(row.timezone, int(wall // 60)) - last).days
     return Streak(
         current_streak=row.streak_at(wall),
         longest_streak=row.longest_streak,
@@ -97,6 +109,17 @@ def streak_of(row: StreakRow | None, wall: float, zone: str | None = None) -> St
         expires_at=None if row.expires_at is None else datetime.fromtimestamp(row.expires_at, UTC),
         version=row.version,
     )
+
+
+@lru_cache(maxsize=4096)
+def _day(zone: str | None, minute: int) -> date:
+    """The local date: days begin on whole minutes everywhere."""
+    return datetime.fromtimestamp(minute * 60, _zone(zone)).date()
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str | None) -> str:
+    return json.dumps(text)
 
 
 @lru_cache(maxsize=1024)
@@ -154,7 +177,13 @@ class Message:
     @cached_property
     def json(self) -> str:
         """The message as JSON text."""
-        return json.dumps(self.as_dict(), separators=(",", ":"))
+        if self.streak is None or self.user_id is None:
+            return json.dumps(self.as_dict(), separators=(",", ":"))
+        event = "" if self.event is None else f',"event":"{self.event.value}"'
+        return (
+            f'{{"type":"{self.type.value}","epoch":"{self.epoch}","seq":{self.seq},'
+            f'"user_id":"{self.user_id}"{event},"streak":{self.streak.json}}}'
+        )
 
     @cached_property
     def sse(self) -> bytes:

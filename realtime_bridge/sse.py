@@ -7,7 +7,6 @@ the listener itself.
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
 from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
+from realtime_bridge.alarm import Alarm
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.iteration import Listener
@@ -80,23 +80,22 @@ class Events:
                 gone.cancel()
 
     async def _pump(self, listener: Listener, gone: asyncio.Future[None], principal: Principal, send: Send) -> None:
-        pause = self._bridge.settings.keep_alive
-        while not gone.done():
-            left = pause if principal.expires_at is None else principal.expires_at - time.time()
-            if left <= 0:
-                listener.close(CLOSE_EXPIRED, "the token has expired")
-            batch = listener.take(_BATCH)
-            if batch:
-                await _write(send, b"".join([message.sse for message in batch]))
-            elif listener.closed is not None:
-                await self._farewell(send, listener.closed)
-                return
-            else:
-                try:
-                    async with asyncio.timeout(min(pause, left)):
-                        await listener.wait()
-                except TimeoutError:
+        with Alarm(self._bridge.settings.keep_alive, principal.expires_at, listener.wake) as alarm:
+            while not gone.done():
+                if alarm.expired:
+                    listener.close(CLOSE_EXPIRED, "the token has expired")
+                batch = listener.take(_BATCH)
+                if batch:
+                    await _write(send, b"".join([message.sse for message in batch]))
+                    alarm.wrote()
+                elif listener.closed is not None:
+                    await self._farewell(send, listener.closed)
+                    return
+                elif alarm.silent:
                     await _write(send, b": keep-alive\n\n")
+                    alarm.wrote()
+                else:
+                    await listener.wait()
 
     async def _farewell(self, send: Send, closed: ListenerClosed) -> None:
         message = Message(

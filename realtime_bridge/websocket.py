@@ -1,13 +1,13 @@
 """``/ws``: listeners over WebSocket. The server speaks; a client only ever closes."""
 
 import asyncio
-import time
 from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
+from realtime_bridge.alarm import Alarm
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.iteration import Listener
@@ -41,11 +41,13 @@ class Sockets:
             principal = await identify(socket, self._authenticator, tickets=True)
             wishes = wishes_of(socket, principal, self._bridge)
             with self._limits.connection(principal):
-                await self._serve(socket, principal, wishes)
+                del socket  # it holds all that was parsed of the request
+                await self._serve(scope, receive, send, principal, wishes)
         except (AccessError, BadRequest) as error:
-            await socket.send_denial_response(refusal(error))
+            await WebSocket(scope, receive, send).send_denial_response(refusal(error))
         except ListenerClosed as error:
-            await socket.send_denial_response(refusal(AccessError(503, "STOPPING", error.reason)))
+            stopping = AccessError(503, "STOPPING", error.reason)
+            await WebSocket(scope, receive, send).send_denial_response(refusal(stopping))
 
     def _check_origin(self, socket: WebSocket) -> None:
         # CORS does not cover WebSockets: a page of another origin could open one with a ticket that it got hold of.
@@ -56,48 +58,44 @@ class Sockets:
         if urlsplit(origin).netloc != socket.headers.get("host"):
             raise AccessError(403, "ORIGIN", "this origin may not connect")
 
-    async def _serve(self, socket: WebSocket, principal: Principal, wishes: Wishes) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, principal: Principal, wishes: Wishes) -> None:
         listener = self._bridge.listen(**wishes.as_arguments())
         async with listener:
-            await socket.accept()
-            gone = asyncio.ensure_future(_heard(socket))
+            await receive()  # websocket.connect
+            await send({"type": "websocket.accept"})
+            gone = asyncio.ensure_future(_heard(receive))
             gone.add_done_callback(lambda _: listener.wake())
-            break_when_closed(listener, socket.scope, self._abort, asyncio.current_task())
+            break_when_closed(listener, scope, self._abort, asyncio.current_task())
             try:
-                await self._pump(socket, listener, gone, principal)
+                await self._pump(send, listener, gone, principal.expires_at)
             except asyncio.CancelledError:
                 if listener.closed is None:
                     raise
             finally:
                 gone.cancel()
 
-    async def _pump(
-        self, socket: WebSocket, listener: Listener, gone: asyncio.Future[bool], principal: Principal
-    ) -> None:
-        while True:
-            left = None if principal.expires_at is None else principal.expires_at - time.time()
-            if gone.done() and not gone.cancelled():
-                if gone.result():
+    async def _pump(self, send: Send, listener: Listener, gone: asyncio.Future[bool], expires_at: float | None) -> None:
+        with Alarm(None, expires_at, listener.wake) as alarm:
+            while True:
+                if gone.done() and not gone.cancelled():
+                    if gone.result():
+                        return
+                    listener.close(CLOSE_BAD_REQUEST, "this socket only sends")
+                if alarm.expired:
+                    listener.close(CLOSE_EXPIRED, "the token has expired")
+                batch = listener.take(_BATCH)
+                for message in batch:
+                    await send({"type": "websocket.send", "text": message.json})
+                if batch:
+                    continue
+                if listener.closed is not None:
+                    code, reason = listener.closed.code, listener.closed.reason
+                    await send({"type": "websocket.close", "code": code, "reason": reason})
                     return
-                listener.close(CLOSE_BAD_REQUEST, "this socket only sends")
-            if left is not None and left <= 0:
-                listener.close(CLOSE_EXPIRED, "the token has expired")
-            batch = listener.take(_BATCH)
-            for message in batch:
-                await socket.send({"type": "websocket.send", "text": message.json})
-            if batch:
-                continue
-            if listener.closed is not None:
-                await socket.close(listener.closed.code, listener.closed.reason)
-                return
-            try:
-                async with asyncio.timeout(left):
-                    await listener.wait()
-            except TimeoutError:
-                continue
+                await listener.wait()
 
 
-async def _heard(socket: WebSocket) -> bool:
+async def _heard(receive: Receive) -> bool:
     """Wait until the client is gone (True) or says something (False)."""
-    message = await socket.receive()
+    message = await receive()
     return bool(message["type"] == "websocket.disconnect")

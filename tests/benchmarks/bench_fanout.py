@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from local_supabase.stack import StackInfo
 from realtime_bridge import Bridge, serve
+from realtime_bridge.server import fast_loop
 from tests.support.bridge import bridge_settings
 from tests.support.sse_crowd import request
 from tests.support.stack import outside_stack, running_stack
@@ -384,7 +385,8 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 30_000)), hard))
     if arguments.bridge:
-        asyncio.run(bridge_process(json.loads(arguments.bridge)))
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:  # as `python -m realtime_bridge` does
+            runner.run(bridge_process(json.loads(arguments.bridge)))
         return
     if arguments.sinks:
         asyncio.run(sinks(*arguments.sinks))
