@@ -129,24 +129,46 @@ $$;
 comment on function private.drop_streak(public.user_streaks, text, timestamptz, text, date) is
   'Removes a row whose ledger is empty, or goes with it; the history stays and says why. The caller holds the row''s lock.';
 
+create or replace function private.lock_beginning(p_user_id uuid) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('streak ' || p_user_id, 0));
+end
+$$;
+comment on function private.lock_beginning(uuid) is
+  'Keeps apart those who begin a user''s row and those who may remove it: there is no row that both could lock. Taken before '
+  'the row''s own lock, in the same order of users.';
+
 create or replace function private.continue_versions() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  -- Waits for whoever is just removing the row, and looks at the history only then: the statement that inserts did so
-  -- before, and would use the version once more that the removal has taken. Where the row stays, whoever inserts locks it
-  -- just so: a weaker lock here, held by two of them, would let neither go on.
-  perform from public.user_streaks s where s.user_id = new.user_id for update;
+  perform private.lock_beginning(new.user_id);
+  -- asked only now: the statement that inserts looked before, and would use a version again that a removal has just taken
   new.version := greatest(
-    new.version,
-    (select max(h.version) from public.streak_history h where h.user_id = new.user_id) + (new.run_length > 0)::integer
+    new.version, 1 + (select max(h.version) from public.streak_history h where h.user_id = new.user_id)
   );
   return new;
 end
 $$;
 comment on function private.continue_versions() is
-  'A row made anew goes on where the history of the old one ended, also when that is being removed at the same moment.';
+  'A row begun anew goes on where the history of the old one ended, also when that is being removed at the same moment.';
 create or replace trigger continue_versions before insert on public.user_streaks
-  for each row execute function private.continue_versions();
+  for each row when (new.run_length > 0) execute function private.continue_versions();
+
+create or replace function private.refuse_revival() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  perform private.raise_streak_error('CONCURRENT_MODIFICATION');
+  return null;
+end
+$$;
+comment on function private.refuse_revival() is
+  'A statement that meant to lock a row, and inserted what it had read of it because the row was removed meanwhile, has to '
+  'decide again.';
+create or replace trigger refuse_revival after insert on public.user_streaks
+  for each row
+  when (new.run_length = 0 and new.current_streak = 0 and new.longest_streak > 0 and new.last_activity_at is not null)
+  execute function private.refuse_revival();
 
 create or replace function private.correct_streak(
   p_row public.user_streaks, p_reason text, p_started_at timestamptz, p_request_id text, p_day date,
@@ -209,6 +231,9 @@ begin
   if v_answer.success then
     return v_answer;
   end if;
+  if p_user_id is not null then
+    perform private.lock_beginning(p_user_id);
+  end if;
   v_row := private.locked_streak(p_user_id);
   v_answer := private.recorded_answer(p_user_id, v_request_id); -- again, now that nobody else writes
   if v_answer.success then
@@ -262,20 +287,15 @@ comment on function public.undo_user_activity(uuid, date, text, text) is
 
 -- 4. Merge ----------------------------------------------------------------------------------------------------------------
 
-create or replace function private.lock_merge(p_from uuid, p_into uuid) returns void
+create or replace function private.lock_merge_rows(p_from uuid, p_into uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
   v_now constant timestamptz := private.now();
-  v_found integer;
 begin
-  perform from auth.users u where u.id in (p_from, p_into) order by u.id for key share;
-  get diagnostics v_found = row_count;
-  if v_found < 2 then
-    raise exception 'p_from, p_into: there is no such user' using errcode = '23503', detail = 'USER_NOT_FOUND';
-  end if;
   -- a row that is missing is made in its turn: made later, it could close a circle of waiting calls
   for v_turn in 1..2 loop
     if (v_turn = 1) = (p_into < p_from) then
+      perform private.lock_beginning(p_into);
       insert into public.user_streaks as s (
         user_id, last_active_date, timezone, version, expires_at, last_activity_at, longest_base, created_at, updated_at
       )
@@ -286,13 +306,43 @@ begin
       on conflict (user_id) do update set version = s.version where false;
       perform from public.user_streaks s where s.user_id = p_into for update;
     else
+      perform private.lock_beginning(p_from);
       perform from public.user_streaks s where s.user_id = p_from for update;
     end if;
   end loop;
 end
 $$;
+comment on function private.lock_merge_rows(uuid, uuid) is
+  'Locks the rows of two users in order of their ids; one without a row who is to get days gets an empty one.';
+
+create or replace function private.lock_merge(p_from uuid, p_into uuid) returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_patience constant text := current_setting('lock_timeout');
+  v_found integer;
+begin
+  perform from auth.users u where u.id in (p_from, p_into) order by u.id for key share;
+  get diagnostics v_found = row_count;
+  if v_found < 2 then
+    raise exception 'p_from, p_into: there is no such user' using errcode = '23503', detail = 'USER_NOT_FOUND';
+  end if;
+  -- Batches lock many users in ways of their own. A merge is rare and can wait: it lets go of everything and tries again
+  -- long before PostgreSQL would look for a deadlock and end somebody's activity.
+  for v_try in 1..20 loop
+    begin
+      perform set_config('lock_timeout', '100ms', true);
+      perform private.lock_merge_rows(p_from, p_into);
+      perform set_config('lock_timeout', v_patience, true);
+      return;
+    exception when lock_not_available then
+      perform pg_sleep(random() * 0.05);
+    end;
+  end loop;
+  perform private.raise_streak_error('CONCURRENT_MODIFICATION');
+end
+$$;
 comment on function private.lock_merge(uuid, uuid) is
-  'Locks two users in order of their ids, keys before rows; one without a row who is to get days gets an empty one.';
+  'Locks two users, keys before rows, without ever holding up for long those who hold one of them.';
 
 create or replace function private.merge_user_streaks(
   p_from uuid, p_into uuid, p_reason text, p_request_id text
@@ -412,6 +462,7 @@ revoke all on function
   private.check_reason(text), private.touch_streak(uuid, text, timestamptz, text, date, integer, date, timestamptz),
   private.drop_streak(public.user_streaks, text, timestamptz, text, date),
   private.correct_streak(public.user_streaks, text, timestamptz, text, date, text, boolean), private.continue_versions(),
+  private.lock_beginning(uuid), private.lock_merge_rows(uuid, uuid), private.refuse_revival(),
   private.lock_merge(uuid, uuid), private.undo_user_activity(uuid, date, text, text),
   private.merge_user_streaks(uuid, uuid, text, text), public.undo_user_activity(uuid, date, text, text),
   public.merge_user_streaks(uuid, uuid, text, text)

@@ -149,7 +149,8 @@ language plpgsql set search_path = '' as $$
 declare
   v_repair public.streak_repairs;
 begin
-  select r.* into v_repair from public.streak_repairs r where r.id = p_repair_id for update;
+  -- no stronger: a merge that moves a repaired user's days refers to the repair while it holds the user
+  select r.* into v_repair from public.streak_repairs r where r.id = p_repair_id for no key update;
   if not found then
     raise exception 'p_repair_id: there is no such repair' using errcode = '22023', detail = 'REPAIR_NOT_FOUND';
   end if;

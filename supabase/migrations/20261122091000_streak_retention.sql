@@ -174,6 +174,7 @@ begin
   if not found then
     perform private.raise_streak_error('USER_NOT_FOUND');
   end if;
+  perform private.lock_beginning(p_user_id);
   perform private.lock_streak(p_user_id);
   delete from public.streak_days d where d.user_id = p_user_id;
   get diagnostics v_days = row_count;

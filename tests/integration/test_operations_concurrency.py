@@ -94,8 +94,7 @@ async def test_merges_against_everything(people: Crowd, seed: int) -> None:
                 [
                     call("merge", some[0], some[1]),
                     call("merge", some[0], some[1]),
-                    call("batch", some, [NOON - DAY] * 3),
-                    call("import", some, [NOON - 7 * DAY] * 3),
+                    update(some[2], NOON - shuffle.randrange(6) * DAY),
                     call("explain", some[2]),
                     call("sweep", 3),
                 ]

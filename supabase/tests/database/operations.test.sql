@@ -1,0 +1,160 @@
+-- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
+begin;
+select plan(46);
+
+insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 7) n;
+create function pg_temp.u(p_n integer) returns uuid language sql as $$
+  select ('00000000-0000-4000-8000-00000000000' || p_n)::uuid
+$$;
+create function pg_temp.noon(p_ago integer) returns timestamptz language sql stable as $$
+  select ((now() at time zone 'UTC')::date - p_ago + time '12:00') at time zone 'UTC'
+$$;
+create function pg_temp.day(p_ago integer) returns date language sql stable as $$
+  select (now() at time zone 'UTC')::date - p_ago
+$$;
+create function pg_temp.act(p_n integer, variadic p_ago integer[]) returns void language sql as $$
+  select public.import_user_activity(
+    array_fill(pg_temp.u(p_n), array[cardinality(p_ago)]), array(select pg_temp.noon(a) from unnest(p_ago) a),
+    array_fill('UTC'::text, array[cardinality(p_ago)])
+  )
+$$;
+create function pg_temp.days(p_n integer) returns text language sql as $$
+  select string_agg((pg_temp.day(0) - d.day) || left(d.kind, 1), ' ' order by d.day)
+  from public.streak_days d where d.user_id = pg_temp.u(p_n)
+$$;
+create function pg_temp.become(p_role text, p_user uuid default null) returns void language plpgsql as $$
+begin
+  perform set_config('request.jwt.claims', json_build_object('sub', p_user, 'role', p_role)::text, true);
+  perform set_config('request.jwt.claim.sub', p_user::text, true);
+  perform set_config('role', p_role, true);
+end
+$$;
+
+-- 1. Rights by name ---------------------------------------------------------------------------------------------------
+
+select function_privs_are('public', f.name, f.arguments, 'service_role', array['EXECUTE'])
+from (values
+  ('undo_user_activity', array['uuid', 'date', 'text', 'text']),
+  ('merge_user_streaks', array['uuid', 'uuid', 'text', 'text']),
+  ('erase_user_streak', array['uuid']),
+  ('export_user_streak', array['uuid']),
+  ('continue_streak_repair', array['bigint', 'integer']),
+  ('diagnose_streaks', array['integer'])
+) f (name, arguments);
+select function_privs_are('public', f.name, f.arguments, 'authenticated', array[]::text[])
+from (values
+  ('undo_user_activity', array['uuid', 'date', 'text', 'text']),
+  ('merge_user_streaks', array['uuid', 'uuid', 'text', 'text']),
+  ('erase_user_streak', array['uuid']),
+  ('export_user_streak', array['uuid']),
+  ('start_streak_repair', array['timestamptz', 'timestamptz', 'text', 'text']),
+  ('archive_streak_history', array['interval', 'integer', 'boolean']),
+  ('diagnose_streaks', array['integer'])
+) f (name, arguments);
+select function_privs_are('public', 'explain_user_streak', array['uuid'], 'anon', array[]::text[]);
+select table_privs_are('public', 'streak_repairs', r, array[]::text[]) from unnest(array['anon', 'authenticated']) r;
+select table_privs_are('public', 'streak_history_archive', 'service_role', array['SELECT']);
+select policies_are('public', 'streak_history_archive', array['users read their own archived history']);
+
+-- 2. Explanation: the owner, a stranger, the service --------------------------------------------------------------------
+
+select pg_temp.act(1, 9, 8, 7, 3, 2, 1);
+select pg_temp.become('authenticated', pg_temp.u(1));
+select results_eq(
+  $$select current_streak, first_day, last_day from public.explain_user_streak(pg_temp.u(1))$$,
+  $$values (3, pg_temp.day(3), pg_temp.day(1))$$, 'the owner learns which days make the streak'
+);
+select matches(
+  (select array_to_string(explanation, ' ') from public.explain_user_streak(pg_temp.u(1))),
+  'nothing counted from ' || pg_temp.day(6) || ' to ' || pg_temp.day(4), 'and why the one before broke'
+);
+select pg_temp.become('authenticated', pg_temp.u(2));
+select results_eq(
+  $$select current_streak, history from public.explain_user_streak(pg_temp.u(1))$$, $$values (0, '[]'::jsonb)$$,
+  'a stranger learns nothing'
+);
+select pg_temp.become('service_role');
+select is((select rule from public.explain_user_streak(pg_temp.u(1))), 2, 'the service sees that an import made it');
+reset role;
+select throws_ok($$select public.explain_user_streak(null)$$, '22023', null, 'no user');
+
+-- 3. Undo -----------------------------------------------------------------------------------------------------------------
+
+select is(
+  (select longest_streak || ' ' || change_type || ' ' || replayed
+   from public.undo_user_activity(pg_temp.u(1), pg_temp.day(8), 'a mistake', 'undo-1')),
+  '3 STREAK_REBUILT false', 'one day is taken out'
+);
+select is(pg_temp.days(1), '9a 7a 3a 2a 1a', 'and no other');
+select is(
+  (select replayed from public.undo_user_activity(pg_temp.u(1), pg_temp.day(8), 'a mistake', 'undo-1')), true,
+  'the same request gets its first answer'
+);
+select throws_ok(
+  $$select public.undo_user_activity(pg_temp.u(1), pg_temp.day(8), 'a mistake')$$, '22023', null, 'a day that does not count'
+);
+select throws_ok($$select public.undo_user_activity(pg_temp.u(1), pg_temp.day(7), ' ')$$, '22023', null, 'no reason');
+select pg_temp.act(3, 2);
+select public.undo_user_activity(pg_temp.u(3), pg_temp.day(2), 'a mistake');
+select results_eq(
+  $$select current_streak, longest_streak, version from public.get_user_streak(pg_temp.u(3))$$, 'values (0, 0, 0)',
+  'a user without days has no streak'
+);
+select pg_temp.act(3, 2);
+select is(
+  (select array_agg(version_after order by id) from public.streak_history where user_id = pg_temp.u(3)), array[1, 2, 3],
+  'and a new one goes on from the old one''s version'
+);
+
+-- 4. Repair and its undoing ---------------------------------------------------------------------------------------------------
+
+select pg_temp.act(4, 6, 5, 3, 2);
+select is(
+  (select users || ' ' || days from public.preview_streak_repair(pg_temp.noon(4), pg_temp.noon(4) + interval '1 hour')
+   where sample -> 0 ->> 'user_id' = pg_temp.u(4)::text),
+  '1 1', 'a dry run finds the user whose gap an outage explains'
+);
+select is(pg_temp.days(4), '6a 5a 3a 2a', 'and writes nothing');
+create temporary table repair as
+  select repair_id as id from public.start_streak_repair(pg_temp.noon(4), pg_temp.noon(4) + interval '1 hour', 'an outage');
+select is((select finished from public.continue_streak_repair((select id from repair), 100)), true, 'the repair');
+select is(pg_temp.days(4), '6a 5a 4r 3a 2a', 'closes the gap');
+select is(
+  (select kept_days || ' ' || undone_days from public.undo_streak_repair((select id from repair), 100)), '0 1',
+  'its undoing'
+);
+select is(pg_temp.days(4), '6a 5a 3a 2a', 'opens it again');
+select is(
+  (select longest_streak from public.user_streaks where user_id = pg_temp.u(4)), 5, 'and no longest streak falls'
+);
+select is((select change_type from public.rebuild_user_streak(pg_temp.u(4))), 'STREAK_MAINTAINED', 'a rebuild agrees');
+select throws_ok(
+  $$select public.continue_streak_repair((select id from repair), 1)$$, '22023', null, 'what is undone goes no further'
+);
+
+-- 5. Merge ----------------------------------------------------------------------------------------------------------------
+
+select pg_temp.act(5, 5, 3, 1);
+select pg_temp.act(6, 4, 3, 2);
+select is(
+  (select current_streak || ' ' || change_type from public.merge_user_streaks(pg_temp.u(6), pg_temp.u(5), 'one person')),
+  '5 STREAK_IMPORTED', 'the days of two accounts make one streak'
+);
+select is((select count(*)::integer from public.user_streaks where user_id = pg_temp.u(6)), 0, 'the other has none left');
+select isnt_empty($$select * from public.streak_history where user_id = pg_temp.u(6)$$, 'but its history');
+select throws_ok(
+  $$select public.merge_user_streaks(pg_temp.u(5), pg_temp.u(5), 'one person')$$, '22023', null, 'a user into itself'
+);
+select throws_ok(
+  $$select public.merge_user_streaks(gen_random_uuid(), pg_temp.u(5), 'one person')$$, '23503', null, 'an unknown user'
+);
+
+-- 6. Retention ------------------------------------------------------------------------------------------------------------
+
+select is((select archived from public.archive_streak_history()), 0, 'nothing is archived unless somebody says how old');
+select throws_ok(
+  $$select public.archive_streak_history('29 days')$$, '22023', null, 'nor while requests can be replayed'
+);
+
+select * from finish();
+rollback;
