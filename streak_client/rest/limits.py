@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,9 +46,14 @@ class LimitBody:
                 raise _TooLargeError
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLargeError:
+        async def unless_refused(message: Message) -> None:
+            # Whoever reads the body may take our error for a malformed body, and answer so.
+            if seen <= MOST_BYTES:
+                await send(message)
+
+        with suppress(_TooLargeError):
+            await self._app(scope, counted, unless_refused)
+        if seen > MOST_BYTES:
             await _refuse(scope, receive, send)
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -163,6 +163,9 @@ async def test_a_read_that_a_write_overtook_is_not_kept(redis: RedisServer) -> N
     ):
         early = asyncio.ensure_future(reader.get_user_streak(USER))
         await asked.wait()
+        with Redis.from_url(redis.url) as store:
+            (lease,) = store.scan_iter()
+            assert 0 < cast("int", store.pttl(lease)) <= _shared_cache.LEASE_SECONDS * 1000, "it ends by itself"
         await writer.update_user_streak(USER)
         version = 8
         release.set()

@@ -111,6 +111,10 @@ async def test_who_may_do_what(api: httpx.AsyncClient, stack: StackInfo, new_use
     body = {"userId": str(user)}
     assert_problem(await api.get(f"/api/streak/{user}"), 401, "TOKEN_REQUIRED")
     assert_problem(await api.get(f"/api/streak/{user}", headers={"apikey": "nonsense"}), 401, "INVALID_TOKEN")
+    if stack.publishable_key:
+        for headers in ({"apikey": stack.publishable_key}, {"Authorization": f"Bearer {stack.publishable_key}"}):
+            assert_problem(await api.get(f"/api/streak/{user}", headers=headers), 401, "INVALID_TOKEN")
+            assert_problem(await api.post("/api/streak/update", json=body, headers=headers), 401, "INVALID_TOKEN")
     expired = token(stack, user, expires_in=-60.0)
     assert_problem(await api.get(f"/api/streak/{user}", headers=expired), 401, "TOKEN_EXPIRED")
     anonymous = token(stack, user, role="anon")
@@ -175,6 +179,17 @@ async def test_other_mistakes_have_their_status(api: httpx.AsyncClient, stack: S
     assert_problem(huge, 413, "TOO_LARGE")
     long = await api.get(f"/api/streak/{user}/calendar?from=2020-01-01&to=2026-01-01", headers=key(stack))
     assert assert_problem(long, 422, "INVALID_INPUT")["field"] == "to"
+
+
+async def test_a_body_that_does_not_say_its_length_is_bounded_too(api: httpx.AsyncClient, stack: StackInfo) -> None:
+    """A body sent in chunks is refused once it is longer than any that is needed."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(2_000):
+            yield b" " * 1024
+
+    answer = await api.post("/api/streak/update", content=endless(), headers=key(stack))
+    assert_problem(answer, 413, "TOO_LARGE")
 
 
 async def test_too_many_updates_are_429(serve: Serve, stack: StackInfo, new_user: NewUser) -> None:
