@@ -16,9 +16,8 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -29,6 +28,7 @@ from rich.table import Table
 from local_supabase.stack import StackInfo
 from streak_client import AsyncStreakClient, StreakClient
 from supabase import AsyncClient, AsyncClientOptions
+from tests.benchmarks.client_load import burst_requests, by_client, lost_updates, naive, rest_load
 from tests.support.stack import outside_stack, running_stack
 
 CONCURRENCY = 1_000
@@ -66,6 +66,16 @@ class Sizes:
     def calls(self) -> int:
         """Calls one after another."""
         return self._of(200)
+
+    @property
+    def pairs(self) -> int:
+        """Users who act on two days at the same time."""
+        return self._of(200)
+
+    @property
+    def rest(self) -> int:
+        """Requests of the REST API."""
+        return self._of(1_000)
 
     @property
     def cached(self) -> int:
@@ -118,29 +128,6 @@ async def at_load(client: AsyncStreakClient, users: Sequence[UUID], per_second: 
     return took
 
 
-def naive(supabase: AsyncClient) -> Update:
-    """Read, compute in Python, write back, as services without an atomic function do."""
-
-    async def update(user: UUID) -> None:
-        table = supabase.table("user_streaks")
-        found = (await table.select("*").eq("user_id", str(user)).execute()).data
-        today = datetime.now(UTC).date()
-        if not found:
-            row = {
-                "user_id": str(user),
-                "current_streak": 1,
-                "longest_streak": 1,
-                "last_active_date": today.isoformat(),
-            }
-            await supabase.table("user_streaks").upsert(row, on_conflict="user_id").execute()
-            return
-        old = cast("dict[str, Any]", found[0])
-        streak = old["current_streak"] + 1 if old["last_active_date"] == str(today - timedelta(1)) else 1
-        await supabase.table("user_streaks").update({"current_streak": streak}).eq("user_id", str(user)).execute()
-
-    return update
-
-
 async def median_ms(call: Callable[[], Awaitable[object]], calls: int) -> float:
     """Measure calls one after another."""
     took = []
@@ -154,10 +141,13 @@ async def median_ms(call: Callable[[], Awaitable[object]], calls: int) -> float:
 async def cached_us(client: AsyncStreakClient, user: UUID, calls: int) -> float:
     """Measure a read that the cache answers."""
     await client.get_user_streak(user)
-    began = time.perf_counter()
-    for _ in range(calls):
-        await client.get_user_streak(user)
-    return (time.perf_counter() - began) / calls * 1e6
+    rounds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        for _ in range(calls // 10):
+            await client.get_user_streak(user)
+        rounds.append((time.perf_counter() - began) / (calls // 10) * 1e6)
+    return statistics.median(rounds)
 
 
 async def idle(info: StackInfo, user: UUID, calls: int) -> dict[str, float]:
@@ -197,11 +187,12 @@ async def measure(info: StackInfo, sizes: Sizes) -> dict[str, float]:
     """Measure everything."""
     async with AsyncStreakClient(info.supabase_url, info.secret_key) as client:
         await rate(lambda user: client.update_user_streak(user, "UTC"), await new_users(info, sizes.naive))
-        gathered = await rate(
-            lambda user: client.update_user_streak(user, "UTC"), await new_users(info, sizes.gathered)
-        )
+        users, began = await new_users(info, sizes.gathered), time.process_time()
+        gathered = await rate(lambda user: client.update_user_streak(user, "UTC"), users)
+        cpu = (time.process_time() - began) / len(users) * 1e6
         cached = await cached_us(client, (await new_users(info, 1))[0], sizes.cached)
         took = sorted(await at_load(client, await new_users(info, sizes.gathered), 0.8 * gathered))
+        client_lost = await lost_updates(info, by_client(client), await new_users(info, sizes.pairs))
     async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=50)) as http:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
         supabase = AsyncClient(info.supabase_url, info.secret_key, options)
@@ -210,8 +201,15 @@ async def measure(info: StackInfo, sizes: Sizes) -> dict[str, float]:
             return supabase.rpc("update_user_streak_atomic", {"p_user_id": str(user), "p_timezone": "UTC"}).execute()
 
         singles = await rate(single, await new_users(info, sizes.singles))
-        naively = await rate(naive(supabase), await new_users(info, sizes.naive))
+        today, peer = datetime.now(UTC).date(), naive(supabase)
+        naively = await rate(lambda user: peer(user, today), await new_users(info, sizes.naive))
+        naive_lost = await lost_updates(info, peer, await new_users(info, sizes.pairs))
     return {
+        "gathered cpu a call, us": cpu,
+        "client lost updates, %": client_lost / sizes.pairs * 100,
+        "naive lost updates, %": naive_lost / sizes.pairs * 100,
+        "requests of 100 calls": await burst_requests(info, (await new_users(info, 1))[0]),
+        **await rest_load(info, await new_users(info, 20), sizes.rest),
         "gathered, a second": gathered,
         "single, a second": singles,
         "naive, a second": naively,
@@ -230,6 +228,12 @@ def report(found: dict[str, float]) -> None:
     for name, key in (("one RPC each, supabase-py", "single"), ("read, compute, write back", "naive")):
         peer = found[f"{key}, a second"]
         table.add_row(name, f"{peer:,.0f}/s", f"{gathered / peer:.1f} x")
+    table.add_row("CPU of a gathered update", f"{found['gathered cpu a call, us']:.0f} µs", "")
+    lost = (f"{found[f'{key} lost updates, %']:.0f}% lost" for key in ("client", "naive"))
+    table.add_row("two days told at once: client, naive", *lost)
+    table.add_row("100 calls at once, one user", f"{found['requests of 100 calls']:.0f} requests", "")
+    rest = f"{found['rest, a second']:,.0f}/s, {found['rest cpu a request, ms']:.2f} ms CPU each"
+    table.add_row("REST, 100 at a time", f"p95 {found['rest p95, ms']:.0f} ms", rest)
     table.add_row("cached read", f"{found['cached read, us']:.1f} µs", "")
     mean, p95 = found["mean at 80% load, ms"], found["p95 at 80% load, ms"]
     table.add_row("at 80% load", f"mean {mean:.1f} ms", f"p95 {p95:.1f} ms")
