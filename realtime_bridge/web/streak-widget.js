@@ -139,6 +139,7 @@ async function fetchJson(url, options, signal) {
   try {
     const response = await fetch(url, { cache: "no-store", ...options, signal: controller.signal });
     const body = await response.json().catch(() => null);
+    if (controller.signal.aborted) throw new Error("no answer in time"); // half an answer is none
     if (response.ok) return body;
     const message = `${new URL(url).pathname}: HTTP ${response.status}`;
     if (response.status >= 500) throw new Error(message);
@@ -166,7 +167,7 @@ class Connection {
   #source;
   #followers = new Set();
   #records = new Map();
-  #following = new Set();
+  #following = null; // whom the present attempt asks for; null until it asks
   #self = null;
   #since = null;
   #milestones = [];
@@ -233,7 +234,7 @@ class Connection {
     this.#followers.add(follower);
     clearTimeout(this.#timers.grace);
     if (this.#stop === null) this.#start();
-    else if (!this.#following.has(this.user(follower))) this.#widen();
+    else if (this.#following?.has(this.user(follower)) === false) this.#widen();
   }
 
   remove(follower) {
@@ -313,12 +314,14 @@ class Connection {
       clearTimeout(this.#timers.lost);
       this.#timers.lost = setTimeout(() => this.#say("offline", null, "no answer from the bridge"), LOST_AFTER);
     }
+    this.#following = null;
     const configuring = this.#configured ? null : this.#configure(signal).catch(() => {});
     const ticket = await this.#ticket(signal);
     await configuring;
-    this.#following = new Set([...this.#followers].map((follower) => this.user(follower)));
-    if (this.#following.has(null)) throw new Refused("USER_ID_REQUIRED", "user-id is needed: the token names no user");
-    const query = new URLSearchParams([["ticket", ticket], ...[...this.#following].map((user) => ["user_id", user])]);
+    const following = new Set([...this.#followers].map((follower) => this.user(follower)));
+    this.#following = following;
+    if (following.has(null)) throw new Refused("USER_ID_REQUIRED", "user-id is needed: the token names no user");
+    const query = new URLSearchParams([["ticket", ticket], ...[...following].map((user) => ["user_id", user])]);
     const opened = await this.#listen(query, signal);
     if (!opened && !signal.aborted) await this.#read(query, signal);
   }

@@ -17,6 +17,7 @@ async def test_element_and_hooks_in_strict_mode(scene: Scene, accessible: Callab
     summary = window.page.locator("#summary")
     await expect(summary).to_contain_text("🔥 2 day streak, best 2 (live) ⚠️ Solve a problem today")
     await window.shows(2, "Not yet today")
+    await expect(window.widget("next-milestone")).to_have_text("7 days")
     assert len(window.sockets) == 1
     await window.page.locator("#solve").click()
     await expect(window.page.locator("#answer")).to_have_text("Day 3 of the streak.")
