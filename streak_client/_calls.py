@@ -191,7 +191,7 @@ def get_leaderboard(limit: int, offset: int, order_by: LeaderboardOrder | str) -
     """Read a page of the leaderboard."""
     params = {
         "p_limit": _inputs.whole_number(limit, "limit", 1, _inputs.MAX_LEADERBOARD_LIMIT),
-        "p_offset": _inputs.whole_number(offset, "offset", 0),
+        "p_offset": _inputs.whole_number(offset, "offset", 0, _inputs.MAX_INTEGER),
         "p_order_by": _inputs.leaderboard_order(order_by).value,
     }
     entries: list[LeaderboardEntry] = yield Call(Rpc("get_streak_leaderboard", params), rows_of(_leaderboard))
@@ -202,7 +202,7 @@ def get_history(user_id: UUID | str, limit: int, before_id: int | None) -> Flow[
     """Read a page of a user's history, newest first."""
     filters = [("user_id", "eq", str(_inputs.user_id(user_id)))]
     if before_id is not None:
-        filters.append(("id", "lt", str(_inputs.whole_number(before_id, "before_id", 0))))
+        filters.append(("id", "lt", str(_inputs.whole_number(before_id, "before_id", 0, _inputs.MAX_BIGINT))))
     request = Select(
         "streak_history",
         filters=tuple(filters),

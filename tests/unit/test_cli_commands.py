@@ -174,6 +174,9 @@ def test_import_reads_a_file_and_reports(tmp_path: Path) -> None:
     result = run("import", str(path))
     assert (result.exit_code, "1 activities: 1 days added for 1 people." in result.stdout) == (0, True)
     answer("import_user_activity", {**row, "error": "USER_NOT_FOUND", "days_added": None})
+    told = json.loads(run("import", str(path), "--json").stdout)
+    assert told == {"events": 1, "users": 0, "days_added": 0, "refused": {str(USER): told["refused"][str(USER)]}}
+    assert told["refused"][str(USER)]["code"] == "USER_NOT_FOUND"
     refused = run("import", str(path))
     assert refused.exit_code == 1
     assert str(USER) in refused.stderr
@@ -188,9 +191,23 @@ def test_outbox_shows_what_waits_and_drains_it(tmp_path: Path) -> None:
     box.close()
     shown = run("outbox", str(path))
     assert (shown.exit_code, "1 waiting." in shown.stdout) == (0, True)
+    (told,) = map(json.loads, run("outbox", str(path), "--json").stdout.splitlines())
+    assert (told["user_id"], told["request_id"], told["error"]) == (str(USER), "r", "CONNECTION_FAILED: gone")
+    assert datetime.fromisoformat(told["activity_at"]) == now
+    assert run("outbox", str(path), "--json", "--refused").stdout == ""
     respx.post(f"{URL}/rest/v1/rpc/update_user_streaks_batch").respond(401, json={"message": "no"})
     stuck = run("outbox", str(path), "--drain")
     assert (stuck.exit_code, "1 waiting." in stuck.stdout) == (1, True)
     answer("update_user_streaks_batch", UPDATE)
     drained = run("outbox", str(path), "--drain")
     assert (drained.exit_code, "0 waiting." in drained.stdout) == (0, True)
+
+
+def test_an_outbox_that_cannot_be_reached_is_a_clear_error(tmp_path: Path) -> None:
+    """A Redis that is down is status 1, a missing file or a malformed URL 2, and no password is shown."""
+    url = "redis://:hunter2@127.0.0.1:9/0"
+    down, missing = run("outbox", url), run("outbox", str(tmp_path / "none.db"))
+    wrong = run("outbox", "redis://:hunter2@127.0.0.1:port/0")
+    assert [result.exit_code for result in (down, missing, wrong)] == [1, 2, 2]
+    assert "The outbox cannot be reached" in down.stderr
+    assert "hunter2" not in down.output + wrong.output + down.stderr + wrong.stderr
