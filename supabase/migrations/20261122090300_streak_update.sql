@@ -393,19 +393,20 @@ returns table (
 language plpgsql set search_path = '' rows 1 as $$
 #variable_conflict use_column
 declare
+  v_now constant timestamptz := private.now();
+  v_at constant timestamptz := coalesce(p_activity_at, v_now);
   v_answer private.streak_answer;
 begin
   -- A short cut for nearly every repeat: on the local day of the latest counted activity, within the 12 hours in which
   -- that one's zone decides. Rule 1 stands written out here, as calls of private.local_day would double the cost.
   return query
-  select true, case when n.now < s.expires_at then s.run_length else 0 end, s.longest_streak, s.last_active_date,
+  select true, case when v_now < s.expires_at then s.run_length else 0 end, s.longest_streak, s.last_active_date,
     'STREAK_MAINTAINED', 'This day already counts.', s.timezone::text, s.version, s.expires_at, false
-  from (select private.now() as now offset 0) n
-  join public.user_streaks s on s.user_id = p_user_id
-  where coalesce(p_activity_at, n.now) between s.last_activity_at and s.last_activity_at + interval '12 hours'
-    and coalesce(p_activity_at, n.now) between n.now - interval '7 days' and n.now + interval '5 minutes'
+  from public.user_streaks s
+  where s.user_id = p_user_id and v_at between s.last_activity_at and s.last_activity_at + interval '12 hours'
+    and v_at between v_now - interval '7 days' and v_now + interval '5 minutes'
     and s.timezone = s.last_activity_timezone and coalesce(p_timezone = s.timezone, true)
-    and ((coalesce(p_activity_at, n.now) at time zone s.timezone) - private.day_start())::date
+    and ((v_at at time zone s.timezone) - private.day_start())::date
       = ((s.last_activity_at at time zone s.timezone) - private.day_start())::date
     and (nullif(p_request_id, '') is null
       or (select h.id from public.streak_history h
