@@ -113,6 +113,30 @@ async def test_overlapping_batches(people: Crowd, size: int) -> None:
     await assert_sound(people.conductor, users)
 
 
+@pytest.mark.parametrize("size", [50, 200])
+async def test_old_and_new_users_in_one_call(people: Crowd, size: int) -> None:
+    """Batches, imports and single calls over users of whom half are new, in any order: every day counts once."""
+    shuffle = random.Random(size)
+    users = await people.users(20)
+    await people.call([call("batch", users[::2], [NOON - DAY] * 10)], clocks=[NOON - DAY])
+    queries = [call("batch", users, [NOON] * 20)]
+    for _ in range(size - 1):
+        some = shuffle.sample(users, 12)
+        kinds = [
+            call("batch", some, [NOON] * 12),
+            call("batch", some, [NOON - shuffle.randrange(3) * DAY for _ in some]),
+            call("import", some, [NOON - 2 * DAY] * 12),
+            update(some[0], NOON),
+        ]
+        queries.append(shuffle.choice(kinds))
+    outcomes = await people.call(queries, clocks=[NOON])
+    types(outcomes)
+    assert {row.get("error") for rows in outcomes if isinstance(rows, list) for row in rows} == {None}
+    for user_id in users:
+        assert NOON.date() in await people.days(user_id)
+    await assert_sound(people.conductor, users)
+
+
 async def lapsed(people: Crowd, count: int) -> list[UUID]:
     """Users who were active from 40 to 36 days ago, and whose streaks no sweep has seen."""
     users = await people.users(count)
