@@ -134,7 +134,9 @@ class Fanout:
             sub.lane.window.cancel(user_id)
 
     def _lanes_of(self, user_id: str) -> Iterable[Lane]:
-        return {**{sub.lane: None for sub in self._routes.get(user_id, ())}, **self._open_lanes}
+        lanes = {sub.lane: None for sub in self._routes.get(user_id, ())}
+        lanes.update(self._open_lanes)
+        return lanes
 
     def _audience(self, lane: Lane, user_id: str) -> list[Subscriber]:
         named = [sub for sub in self._routes.get(user_id, ()) if sub.lane is lane]
@@ -202,12 +204,12 @@ class Fanout:
                 lane.loaded.add(user_id)
             else:
                 lane.loaded.discard(user_id)
+            if not lane.window.debounce:
+                self._flush(lane, user_id, at)
+                continue
             due = lane.window.offer(user_id, effect.seq, at.mono)
             if due is None:
                 self._counters.debounced += 1
-            elif due <= at.mono:
-                lane.window.cancel(user_id)
-                self._flush(lane, user_id, at)
             else:
                 heapq.heappush(self._timers, (due, next(self._number), lane, user_id))
 

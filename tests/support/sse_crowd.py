@@ -62,10 +62,11 @@ class Visitor:
         self.changed.set()
 
 
-def request(key: str, query: str, last_id: str | None = None) -> bytes:
-    """A request for `/events`."""
+def request(key: str, query: str, last_id: str | None = None, forwarded_for: str | None = None) -> bytes:
+    """A request for `/events`, as a proxy on this machine would pass it on if it is `forwarded_for` somebody."""
     resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-    return f"GET /events?{query} HTTP/1.1\r\nHost: bridge\r\napikey: {key}\r\n{resume}\r\n".encode()
+    proxy = f"X-Forwarded-For: {forwarded_for}\r\n" if forwarded_for else ""
+    return f"GET /events?{query} HTTP/1.1\r\nHost: bridge\r\napikey: {key}\r\n{resume}{proxy}\r\n".encode()
 
 
 @contextlib.asynccontextmanager
@@ -90,11 +91,11 @@ async def all_reach(visitors: Iterable[Visitor], versions: dict[str, int], withi
                 await visitor.changed.wait()
 
 
-def never_reading(url: str, key: str, query: str) -> socket.socket:
+def never_reading(url: str, key: str, query: str, forwarded_for: str | None = None) -> socket.socket:
     """A connection whose peer asks for everything and reads nothing."""
     address = urlsplit(url)
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.connect((address.hostname, address.port))
-    made.sendall(request(key, query))
+    made.sendall(request(key, query, forwarded_for=forwarded_for))
     return made

@@ -72,23 +72,24 @@ class Boards(RuleBasedStateMachine):
         self.loses = loses
         for user, streak in zip(USERS, streaks, strict=True):
             if streak:
-                self.write(user, streak, lapses=False)
+                self.write(user, streak, lapses=False, late=False)
         for top in tops:
             self.join(top, (0.0, 0.0))
-        self.read_on()
-        self.read_on()
-        self.read_on()
+        self.settle()
 
     # --- the database and the wire -----------------------------------------------------------------------------------
 
-    @rule(user=users, streak=st.integers(0, 5), lapses=st.sampled_from((False, False, True)))
-    def write(self, user: str, streak: int, lapses: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
-        """Insert or update a row."""
+    @rule(user=users, streak=st.integers(0, 9), lapses=st.sampled_from((False, False, True)), late=st.booleans())
+    def write(self, user: str, streak: int, lapses: bool, late: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
+        """Insert or update a row; the stream brings it at once or later."""
         old = self.table.get(user)
         changes: dict[str, Any] = {"expires_at": self.at.wall + 2.5} if lapses else {}
         made = row(user, old.version + 1 if old else 1, id=old.id if old else f"row-{next(self.ids)}", **changes)
         self.table[user] = row(user, made.version, id=made.id, run_length=streak, **changes)
-        self.wire.append(Upsert(self.table[user]))
+        if late:
+            self.wire.append(Upsert(self.table[user]))
+        else:
+            self.note(self.hub.apply(Upsert(self.table[user]), self.at))
 
     @precondition(lambda self: self.table)
     @rule(data=st.data())
