@@ -181,15 +181,22 @@ async def test_other_mistakes_have_their_status(api: httpx.AsyncClient, stack: S
     assert assert_problem(long, 422, "INVALID_INPUT")["field"] == "to"
 
 
-async def test_a_body_that_does_not_say_its_length_is_bounded_too(api: httpx.AsyncClient, stack: StackInfo) -> None:
-    """A body sent in chunks is refused once it is longer than any that is needed."""
+@pytest.mark.parametrize(("headers", "most_read"), [({}, 1025), ({"content-length": "2048000"}, 0)])
+async def test_a_body_that_is_too_long_is_not_read(
+    api: httpx.AsyncClient, stack: StackInfo, headers: dict[str, str], most_read: int
+) -> None:
+    """A long body is refused unread if it says its length, and as soon as it is too long if it does not."""
+    read = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def long() -> AsyncIterator[bytes]:
+        nonlocal read
         for _ in range(2_000):
+            read += 1
             yield b" " * 1024
 
-    answer = await api.post("/api/streak/update", content=endless(), headers=key(stack))
+    answer = await api.post("/api/streak/update", content=long(), headers={**key(stack), **headers})
     assert_problem(answer, 413, "TOO_LARGE")
+    assert read <= most_read
 
 
 async def test_too_many_updates_are_429(serve: Serve, stack: StackInfo, new_user: NewUser) -> None:
