@@ -116,8 +116,12 @@ async def test_servers_share_what_they_read(
 
 @KINDS
 @respx.mock
-async def test_a_stampede_is_one_read(redis: RedisServer, kind: type[AsyncStreakClient | StreakClient]) -> None:
+async def test_a_stampede_is_one_read(
+    redis: RedisServer, kind: type[AsyncStreakClient | StreakClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Processes that ask for one user at the same time read the database once, however many they are."""
+    monkeypatch.setattr(_shared_cache, "LEASE_SECONDS", 120.0)
+    monkeypatch.setattr(_shared_cache, "PATIENCE_SECONDS", 120.0)
     asked, release = asyncio.Event(), asyncio.Event()
 
     async def answer(_: httpx.Request) -> httpx.Response:
@@ -143,8 +147,9 @@ async def test_a_stampede_is_one_read(redis: RedisServer, kind: type[AsyncStreak
 
 
 @respx.mock
-async def test_a_read_that_a_write_overtook_is_not_kept(redis: RedisServer) -> None:
+async def test_a_read_that_a_write_overtook_is_not_kept(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process read before another wrote is never stored after it."""
+    monkeypatch.setattr(_shared_cache, "LEASE_SECONDS", 120.0)
     version, asked, release = 7, asyncio.Event(), asyncio.Event()
 
     async def answer(_: httpx.Request) -> httpx.Response:
@@ -235,9 +240,13 @@ async def test_a_reader_that_died_is_not_waited_for(redis: RedisServer, monkeypa
 @KINDS
 @respx.mock
 async def test_without_its_redis_the_database_is_read(
-    redis: RedisServer, kind: type[AsyncStreakClient | StreakClient], caplog: pytest.LogCaptureFixture
+    redis: RedisServer,
+    kind: type[AsyncStreakClient | StreakClient],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """When Redis goes, reads and writes go on; that is counted, and warned of without the password."""
+    """When Redis goes, reads and writes go on; that is counted, and one warning a while says so."""
+    monkeypatch.setattr(_shared_cache, "PAUSE_SECONDS", 120.0)
     route = respx.post(f"{URL}/rest/v1/rpc/get_user_streak").respond(json=[STREAK])
     update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
     respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").respond(json=[update])

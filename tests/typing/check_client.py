@@ -10,15 +10,21 @@ from streak_client import (
     Activity,
     ActivityOutcome,
     AsyncStreakClient,
+    CacheInfo,
+    Caching,
     CalendarDay,
     ChangeType,
     DayKind,
     ErrorCode,
+    Gathering,
     HistoryEntry,
     ImportSummary,
     InvalidInputError,
     LeaderboardEntry,
+    Outbox,
+    OutboxEntry,
     ProblemSolved,
+    RateLimit,
     StreakClient,
     StreakError,
     StreakUpdate,
@@ -64,6 +70,20 @@ async def async_client(client: AsyncStreakClient, user: UUID, day: date, at: dat
     assert_type(await client.handle_problem_solved(user), ProblemSolved)
     assert_type(await client.drain_outbox(), int)
     assert_type(await client.import_activity([Activity(user, at)], chunk_size=5), ImportSummary)
+
+
+def stores(url: str, box: Outbox) -> None:
+    """Stores are given by URL, and what they tell is typed."""
+    client = StreakClient(
+        url, "key", outbox=url, caching=Caching(store=url), rate_limit=RateLimit(store=url), gathering=Gathering()
+    )
+    assert_type(client.cache_info(), CacheInfo)
+    assert_type(client.cache_info().failures, int)
+    assert_type(client.outbox_depth(), int)
+    assert_type(box.entries(refused=True), list[OutboxEntry])
+    assert_type(box.due_in(), float | None)
+    StreakClient.from_env(outbox=7)  # type: ignore[arg-type]
+    Caching(store=7)  # type: ignore[arg-type]
 
 
 def models(update: StreakUpdate, streak: UserStreak, day: CalendarDay, outcome: ActivityOutcome) -> None:
