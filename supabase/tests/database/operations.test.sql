@@ -1,6 +1,6 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(46);
+select plan(50);
 
 insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 7) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
@@ -106,6 +106,24 @@ select is(
   'and a new one goes on from the old one''s version'
 );
 
+select public.import_user_activity(
+  array[pg_temp.u(7), pg_temp.u(7)], array[timestamptz '2026-02-03 04:00Z', '2026-02-03 23:00Z'],
+  array['America/Los_Angeles', 'Pacific/Auckland']
+);
+select is(
+  (select string_agg(d.day || ' ' || d.kind, ', ' order by d.day) from public.streak_days d where d.user_id = pg_temp.u(7)),
+  '2026-02-02 active, 2026-02-03 skipped, 2026-02-04 active', 'a journey covers the day that it jumps over'
+);
+select throws_ok(
+  $$select public.undo_user_activity(pg_temp.u(7), '2026-02-03', 'a mistake')$$, '22023', null, 'which nobody can undo'
+);
+select public.undo_user_activity(pg_temp.u(7), '2026-02-04', 'a mistake');
+select is(
+  (select s.timezone || ' ' || (select string_agg(d.day || ' ' || d.kind, ', ') from public.streak_days d where d.user_id = s.user_id)
+   from public.user_streaks s where s.user_id = pg_temp.u(7)),
+  'America/Los_Angeles 2026-02-02 active', 'undone, the journey takes the covered day and its zone along'
+);
+
 -- 4. Repair and its undoing ---------------------------------------------------------------------------------------------------
 
 select pg_temp.act(4, 6, 5, 3, 2);
@@ -130,6 +148,15 @@ select is(
 select is((select change_type from public.rebuild_user_streak(pg_temp.u(4))), 'STREAK_MAINTAINED', 'a rebuild agrees');
 select throws_ok(
   $$select public.continue_streak_repair((select id from repair), 1)$$, '22023', null, 'what is undone goes no further'
+);
+
+select public.import_user_activity(
+  array[pg_temp.u(2), pg_temp.u(2), pg_temp.u(2)], array[pg_temp.noon(21), pg_temp.noon(19), pg_temp.noon(1)],
+  array['Pacific/Kiritimati', 'Pacific/Kiritimati', 'UTC']
+);
+select is(
+  (select users from public.preview_streak_repair(pg_temp.noon(20), pg_temp.noon(20) + interval '1 hour')), 1,
+  'the zone of the day before a gap says which days an outage touched, not where the user has moved since'
 );
 
 -- 5. Merge ----------------------------------------------------------------------------------------------------------------
