@@ -184,9 +184,9 @@ class Source:
                 deadline = float("inf")
             if event is not None:
                 yield event
-                continue
-            if not _alive(client):
+            elif not _alive(client):
                 raise SessionEnded(Fault("the connection to Realtime broke"))
+            # Also on a stream that is never idle.
             if clock() > deadline:
                 raise SessionEnded(Fault(f"Realtime was not ready within {self._ready_timeout:g} s"))
             if self._renewal.is_set():

@@ -19,7 +19,7 @@ from local_supabase.stack import StackInfo
 from realtime_bridge import Bridge, BridgeState, serve
 from realtime_bridge.fanout import Moment
 from tests.support.bridge import Connection, Follower, agree, bridge_settings, in_process, running
-from tests.support.sse_crowd import all_reach, crowd, never_reading
+from tests.support.sse_crowd import all_reach, crowd, handshake, never_reading, request
 
 NewUser = Callable[[], Awaitable[UUID]]
 ACT = "select * from public.update_user_streak_atomic($1, 'UTC', null, now())"
@@ -118,9 +118,12 @@ async def test_listeners_that_never_read_harm_nobody(stack: StackInfo, db: Conne
     async with serve(bridge_settings(stack, slow_after=5.0)) as served:
         bridge = served.bridge
         await bridge.wait_live(20)
-        # Half of them through a reverse proxy, whose address is not theirs.
-        addresses = (None, "203.0.113.9")
-        idlers = [never_reading(served.url, stack.secret_key, "debounce=0", addresses[n % 2]) for n in range(100)]
+        kinds = (
+            request(stack.secret_key, "debounce=0"),
+            request(stack.secret_key, "debounce=0", forwarded_for="203.0.113.9"),  # by a proxy: not its own address
+            handshake(stack.secret_key, "debounce=0"),
+        )
+        idlers = [never_reading(served.url, kinds[number % 3]) for number in range(100)]
         try:
             async with running(Follower("reader", users), in_process(bridge, users, debounce=0)) as reader:
                 async with asyncio.timeout(90):

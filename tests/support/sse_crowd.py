@@ -91,11 +91,18 @@ async def all_reach(visitors: Iterable[Visitor], versions: dict[str, int], withi
                 await visitor.changed.wait()
 
 
-def never_reading(url: str, key: str, query: str, forwarded_for: str | None = None) -> socket.socket:
-    """A connection whose peer asks for everything and reads nothing."""
+def handshake(key: str, query: str) -> bytes:
+    """A request for `/ws`."""
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    head = f"GET /ws?{query} HTTP/1.1\r\nHost: bridge\r\napikey: {key}\r\n"
+    return f"{head}{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+
+
+def never_reading(url: str, asked: bytes) -> socket.socket:
+    """A connection whose peer asks for something and reads nothing."""
     address = urlsplit(url)
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.connect((address.hostname, address.port))
-    made.sendall(request(key, query, forwarded_for=forwarded_for))
+    made.sendall(asked)
     return made

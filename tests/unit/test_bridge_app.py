@@ -62,6 +62,7 @@ async def test_an_allowed_origin_may_read_and_others_may_not(
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge") as http,
     ):
         for origin, expected in ((ORIGIN, ORIGIN), ("https://stranger.example", None)):
-            answer = await http.get("/healthz", headers={"Origin": origin})
-            assert answer.status_code == 200
-            assert answer.headers.get("access-control-allow-origin") == expected
+            for path, status in (("/healthz", 200), ("/events", 401), ("/snapshot", 401)):
+                answer = await http.get(path, headers={"Origin": origin})
+                assert answer.status_code == status
+                assert answer.headers.get("access-control-allow-origin") == expected

@@ -1,0 +1,104 @@
+"""What keeps a bridge and its listeners going over hours: renewed sockets, rows too large, keep-alives, callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import httpx
+
+from local_supabase.stack import StackInfo
+from realtime_bridge import Bridge, Message, serve
+from tests.support.bridge import Connection, Follower, agree, bridge_settings, in_process, running
+
+NewUser = Callable[[], Awaitable[UUID]]
+ACT = "select * from public.update_user_streak_atomic($1, 'UTC', null, now())"
+TOUCH = "update public.user_streaks set longest_streak = longest_streak + 1 where user_id = $1"
+
+
+async def test_the_socket_is_renewed_before_its_time(stack: StackInfo, db: Connection, new_user: NewUser) -> None:
+    """A socket that reaches its age is replaced by a fresh one, and what happens meanwhile reaches listeners."""
+    user = await new_user()
+    await db.execute(ACT, user)
+    # Changes never cease, so that the stream is never idle.
+    async with Bridge(bridge_settings(stack, recycle_after=2.0)) as bridge:
+        follower = Follower("one", [str(user)])
+        async with running(follower, in_process(bridge, [str(user)], debounce=0)):
+            async with asyncio.timeout(120):
+                while bridge.counters.subscriptions < 3:
+                    await db.execute(TOUCH, user)
+                    await asyncio.sleep(0.1)
+            await agree([follower], db, [str(user)], within=60)
+            assert bridge.counters.disconnects >= 2
+
+
+async def test_a_row_too_large_for_realtime_is_read_over_rest(
+    stack: StackInfo, db: Connection, new_user: NewUser
+) -> None:
+    """A change that Realtime cuts off (413) reaches listeners whole."""
+    user = await new_user()
+    await db.execute(ACT, user)
+    await db.execute("alter table public.user_streaks add column test_padding text")
+    try:
+        async with Bridge(bridge_settings(stack, reconcile_interval=3600.0)) as bridge:
+            await bridge.wait_live(60)
+            follower = Follower("one", [str(user)])
+            async with running(follower, in_process(bridge, [str(user)], debounce=0)):
+                await agree([follower], db, [str(user)], within=60)
+                large = "update public.user_streaks set test_padding = repeat('x', 1200000) where user_id = $1"
+                await db.execute(large, user)
+                await agree([follower], db, [str(user)], within=60)
+                assert bridge.counters.unreadable == 1
+                assert follower.states[str(user)]["version"] == 2
+    finally:
+        await db.execute("alter table public.user_streaks drop column test_padding")
+
+
+async def test_silence_is_broken_by_keep_alives(stack: StackInfo, new_user: NewUser) -> None:
+    """A stream on which nothing happens carries comments, so that no proxy takes it for dead."""
+    headers, params = {"apikey": stack.secret_key}, {"user_id": str(await new_user())}
+    async with serve(bridge_settings(stack, keep_alive=0.3)) as served, asyncio.timeout(60):
+        await served.bridge.wait_live(60)
+        async with (
+            httpx.AsyncClient(timeout=None) as http,  # noqa: S113 - the block has a time-out
+            http.stream("GET", f"{served.url}/events", params=params, headers=headers) as response,
+        ):
+            comments = 0
+            async for line in response.aiter_lines():
+                comments += line == ": keep-alive"
+                if comments == 3:
+                    break
+
+
+async def test_callbacks_hear_everything(stack: StackInfo, db: Connection, new_user: NewUser) -> None:
+    """Functions and coroutine functions hear every message, and one that raises harms neither itself nor others."""
+    user = await new_user()
+    plain: list[Message] = []
+    awaited: asyncio.Queue[Message] = asyncio.Queue()
+    failing: list[Message] = []
+
+    async def wait(message: Message) -> None:
+        await asyncio.sleep(0)
+        awaited.put_nowait(message)
+
+    def fail(message: Message) -> None:
+        failing.append(message)
+        raise RuntimeError("a fault of the page")
+
+    async with Bridge(bridge_settings(stack)) as bridge, asyncio.timeout(60):
+        await bridge.wait_live(60)
+        async with (
+            bridge.on_change(plain.append, user_ids=[user], debounce=0),
+            bridge.on_change(fail, user_ids=[user], debounce=0),
+            bridge.on_change(wait, user_ids=[user], debounce=0),
+        ):
+            assert (await awaited.get()).type == "snapshot"
+            await db.execute(ACT, user)
+            assert (await awaited.get()).event == "started"
+            await db.execute(TOUCH, user)
+            assert (await awaited.get()).event == "updated"
+            while not len(plain) == len(failing) == 3:  # noqa: ASYNC110 - they run in tasks of their own
+                await asyncio.sleep(0.01)
+        assert [message.type for message in plain] == ["snapshot", "change", "change"]
+        assert bridge.listeners == 0
