@@ -1,8 +1,8 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(50);
+select plan(51);
 
-insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 7) n;
+insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 9) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
   select ('00000000-0000-4000-8000-00000000000' || p_n)::uuid
 $$;
@@ -174,6 +174,14 @@ select throws_ok(
 );
 select throws_ok(
   $$select public.merge_user_streaks(gen_random_uuid(), pg_temp.u(5), 'one person')$$, '23503', null, 'an unknown user'
+);
+
+select public.import_user_activity(array[pg_temp.u(8)], array[timestamptz '2026-02-03 04:00Z'], array['America/Los_Angeles']);
+select public.import_user_activity(array[pg_temp.u(9)], array[timestamptz '2026-02-03 23:00Z'], array['Pacific/Auckland']);
+select public.merge_user_streaks(pg_temp.u(9), pg_temp.u(8), 'one person');
+select is(
+  (select string_agg(d.day || ' ' || d.kind, ', ' order by d.day) from public.streak_days d where d.user_id = pg_temp.u(8)),
+  '2026-02-02 active, 2026-02-03 skipped, 2026-02-04 active', 'a journey between two accounts is none missed'
 );
 
 -- 6. Retention ------------------------------------------------------------------------------------------------------------
