@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streak_client._database import Connection
 
 TABLES = ("user_streaks", "streak_days", "streak_history", "user_profiles")
-PUSH = "Run: supabase db push"
+PUSH = "Run: supabase db push --remote"
 # Each is asked of one table by its functions; a plan that reads the whole table, or sorts it, lacks its index.
 QUERIES = {
     "a user's streak": "select * from public.user_streaks where user_id = $1",
@@ -118,7 +118,7 @@ async def _indexes(connection: Connection) -> Finding:
         return Finding("indexes", "failed", f"not valid: {names}", f"Run: reindex index concurrently {names};")
     without = [name for name, query in QUERIES.items() if not await _is_indexed(connection, query)]
     if without:
-        remedy = f"{PUSH}, or make the index that its migration names again."
+        remedy = "Make the index again as its migration has it: streaks migrations copy brings the files."
         return Finding("indexes", "failed", f"no index serves {', '.join(without)}", remedy)
     return Finding("indexes", "ok", f"explain: each of {len(QUERIES)} queries uses an index")
 
@@ -147,7 +147,7 @@ async def _row_security(connection: Connection) -> Finding:
     )
     if open_tables:
         names = ", ".join(row["relname"] for row in open_tables)
-        remedy = f"{PUSH}; for a table of your own: enable row level security and add a policy."
+        remedy = "Run: alter table ... enable row level security; and add the policy that its migration has."
         return Finding("row security", "failed", f"no row level security, or no policy: {names}", remedy)
     rights = [row["found"] for row in await connection.fetch(_RIGHTS)]
     if rights:

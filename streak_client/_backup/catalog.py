@@ -106,7 +106,9 @@ async def catalog(connection: Connection) -> list[CatalogTable]:
     """
     found = {row["oid"]: row["name"] for row in await connection.fetch(_TABLES)}
     if "public.user_streaks" not in found.values():
-        raise ConfigurationError("This database has no streaks: run supabase db push with the migrations first.")
+        raise ConfigurationError(
+            "This database has no streaks: run supabase db push --remote with the migrations first."
+        )
     keys = await connection.fetch(_FOREIGN_KEYS, list(found))
     order: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(found, ()))
     for key in keys:

@@ -123,7 +123,7 @@ class _Restore:
         if missing:
             raise ConfigurationError(
                 f"The backup is of a database with the migrations {', '.join(missing)}, which this one lacks: run "
-                "supabase db push first."
+                "supabase db push --remote first."
             )
 
     def _check_columns(self, target: dict[str, CatalogTable]) -> None:
@@ -134,7 +134,7 @@ class _Restore:
             unknown = [column for column in saved.columns if column not in there]
             if unknown and saved.rows:
                 what = ", ".join(f"{saved.name}.{column}" for column in unknown)
-                raise ConfigurationError(f"This database lacks {what}: run supabase db push first.")
+                raise ConfigurationError(f"This database lacks {what}: run supabase db push --remote first.")
 
     async def _check_empty(self, filled: list[CatalogTable]) -> None:
         if self._plan.replace:

@@ -51,6 +51,8 @@ def copy_command(target: Path, force: bool, as_json: bool) -> None:
         else:
             click.echo(f"{each.status:<10} {target / each.file}")
     if _migrations.out_of_order(target, copied):
-        click.echo("Some of yours are later than the new ones: push with supabase db push --include-all.", err=True)
+        click.echo(
+            "Some of yours are later than the new ones: push with supabase db push --remote --include-all.", err=True
+        )
     elif any(each.status != "unchanged" for each in copied):
-        click.echo("Now: supabase db push", err=True)
+        click.echo("Now: supabase db push --remote", err=True)

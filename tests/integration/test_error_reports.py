@@ -20,7 +20,7 @@ from realtime_bridge import command, error_reports
 from streak_client.cli import main
 from tests.support.sentry_sink import Sink, sentry_sink
 
-SECONDS = 60
+SECONDS = 120
 KEY = "sb_secret_that_nobody_may_see"
 # Nobody listens there.
 PROJECT = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SECRET_KEY": KEY}

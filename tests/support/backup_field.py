@@ -14,7 +14,10 @@ import asyncpg
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 ACTIVITY = Path(__file__).parents[1] / "data" / "activity.csv"
-TABLES = ("user_streaks", "streak_days", "streak_history", "user_profiles")
+TABLES = (
+    *("user_streaks", "streak_days", "streak_history", "streak_history_archive", "user_profiles", "streak_repairs"),
+    "private.streak_repair_users",
+)
 BY_HAND, TRAVELLER, LAPSED = (UUID(int=number) for number in (1, 2, 3))
 
 
@@ -59,6 +62,9 @@ async def fill(url: str) -> None:
             LAPSED,
         )
         await connection.execute(
+            "select public.start_streak_repair(now() - interval '3 days', now() - interval '2 days', 'an outage')"
+        )
+        await connection.execute(
             "select public.recover_user_streak($1, current_date - 3, current_date - 1, $2)",
             TRAVELLER,
             'He said "please"',
@@ -77,7 +83,8 @@ async def update(connection: Connection, user: UUID, at: datetime, zone: str | N
 async def everything(url: str) -> dict[str, list[asyncpg.Record]]:
     """Every row of every table, and what the functions say of every user."""
     async with opened(url) as connection:
-        found = {name: await connection.fetch(f"select t.* from public.{name} t order by t::text") for name in TABLES}  # noqa: S608
+        await connection.execute("set search_path = public")
+        found = {name: await connection.fetch(f"select t.* from {name} t order by t::text") for name in TABLES}  # noqa: S608
         found["answers"] = await connection.fetch(
             "select r.* from public.get_user_streaks(array(select id from auth.users order by id)) r"
         )
