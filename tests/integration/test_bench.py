@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from local_supabase.stack import StackInfo
 
 
+@pytest.mark.timeout(600)  # seconds, unless the machine is busy with much else
 def test_bench_measures_and_writes_a_page(stack: StackInfo, tmp_path: Path) -> None:
     """The command measures on the Supabase that the environment names, and writes a page and figures."""
     names = {"SUPABASE_URL": stack.supabase_url, "SUPABASE_SECRET_KEY": stack.secret_key}
@@ -21,7 +24,7 @@ def test_bench_measures_and_writes_a_page(stack: StackInfo, tmp_path: Path) -> N
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
