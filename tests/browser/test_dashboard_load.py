@@ -21,6 +21,8 @@ USERS = 10_000
 CHANGES = 1000
 RATE = 200
 STEP = 20
+# The stack takes in 10,000 users meanwhile; on a busy machine that takes minutes.
+PATIENCE_MS = 180_000
 LONGEST_TASK_MS = 100.0
 SEED = "select count(*) from public.import_user_activity($1::uuid[], array_fill(now() - interval '1 day', array[1000]))"
 AT_LEAST_ALL = re.compile(r"^1\d,\d{3}$")
@@ -44,20 +46,20 @@ async def crowd(bridge: BridgeProcess, db: Connection) -> AsyncIterator[list[UUI
     await db.execute("delete from auth.users where id = any($1)", users)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_ten_thousand_users_and_hundreds_of_changes_a_second(
     browser: Browser, page: Page, bridge: BridgeProcess, db: Connection, crowd: list[UUID]
 ) -> None:
     """With 10,000 users and 200 changes a second, no task keeps the page for more than 100 ms, and none is missing."""
     async with traced(browser, page) as loading:
         await open_as_operator(page, bridge)
-        await expect(page.locator("#board-note")).to_contain_text("1,000")
-        await expect(page.locator("[data-counter=active]")).to_have_text(AT_LEAST_ALL)
+        await expect(page.locator("#board-note")).to_contain_text("1,000", timeout=PATIENCE_MS)
+        await expect(page.locator("[data-counter=active]")).to_have_text(AT_LEAST_ALL, timeout=PATIENCE_MS)
     rows = await page.locator("#board .row").count()
     assert rows < 60, "only rows in sight are in the document"
     async with traced(browser, page) as running:
         await change(db, crowd[:CHANGES])
-        await expect(page.locator("[data-counter=incremented]")).to_have_text(AT_LEAST_CHANGES)
+        await expect(page.locator("[data-counter=incremented]")).to_have_text(AT_LEAST_CHANGES, timeout=PATIENCE_MS)
         await page.locator("#board").evaluate("(list) => { list.scrollTop = list.scrollHeight / 2; }")
         await page.locator("#feed").evaluate("(list) => { list.scrollTop = 4000; }")
         await expect(page.locator("#feed .row[aria-setsize='1000']").first).to_be_visible()
