@@ -124,8 +124,8 @@ class OperationsMachine(StreakMachine):
 
     # Outages.
 
-    @rule(index=who, data=st.data(), span=spans, limit=st.sampled_from([1, 2, 100]))
-    def repair(self, index: int, data: st.DataObject, span: timedelta, limit: int) -> None:
+    @rule(index=who, data=st.data(), span=spans, limit=st.sampled_from([1, 2, 100]), back=st.booleans())
+    def repair(self, index: int, data: st.DataObject, span: timedelta, limit: int, *, back: bool) -> None:
         """An outage is repaired, mostly one that took a day of somebody's; in as many batches as the limit makes."""
         began, ended = self.outage(index, data, span)
         gaps = {one: model_operations.outage_gaps(user, self.now, began, ended) for one, user in self.users.items()}
@@ -138,10 +138,13 @@ class OperationsMachine(StreakMachine):
             self.users[user_id], entered = model_operations.repair(self.users[user_id], self.now, began, ended)
             if entered:
                 self.repairs[repair][user_id] = entered
-        self.same(self.until_finished("continue", repair, limit), [sum(map(bool, gaps.values())), days])
+        rows = sum(user.row is not None for user in self.users.values())
+        self.same(self.until_finished("continue", repair, limit), [rows, sum(map(bool, gaps.values())), days])
         self.compare("repair")
         if days:
             self.taken["repaired"] += 1
+        if days and back:
+            self.take_back(repair, limit)
 
     def outage(self, index: int, data: st.DataObject, span: timedelta) -> tuple[datetime, datetime]:
         """An outage that has just ended, or one about a gap in somebody's ledger: as long as that, or not quite."""
@@ -179,7 +182,7 @@ class OperationsMachine(StreakMachine):
             if row["finished"]:
                 (again,) = self.database.run(query, repair, limit)
                 self.same(tuple(again), tuple(row))
-                return list(row)[2:-1]
+                return list(row)[1 if verb == "continue" else 2 : -1]
 
     @rule(pick=st.integers(0, 5), limit=st.sampled_from([1, 100]))
     def undo_repair(self, pick: int, limit: int) -> None:
@@ -187,7 +190,10 @@ class OperationsMachine(StreakMachine):
         known = sorted(repair for repair, users in self.repairs.items() if users)
         if not known:
             return
-        repair = known[pick % len(known)]
+        self.take_back(known[pick % len(known)], limit)
+
+    def take_back(self, repair: int, limit: int) -> None:
+        """One repair is undone, on both sides."""
         self.agreed = False
         gone = kept = 0
         longest = {one: user.row.longest for one, user in self.users.items() if user.row}

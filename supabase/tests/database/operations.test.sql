@@ -1,6 +1,6 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(51);
+select plan(52);
 
 insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 9) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
@@ -150,6 +150,14 @@ select throws_ok(
   $$select public.continue_streak_repair((select id from repair), 1)$$, '22023', null, 'what is undone goes no further'
 );
 
+create temporary table second as
+  select repair_id as id from public.start_streak_repair(pg_temp.noon(4), pg_temp.noon(4) + interval '1 hour', 'an outage');
+select public.continue_streak_repair((select id from second), 100);
+select pg_temp.act(4, 4);
+select is(
+  (select kept_days || ' ' || undone_days || pg_temp.days(4) from public.undo_streak_repair((select id from second), 100)),
+  '1 06a 5a 4a 3a 2a', 'a repaired day that has become active stays'
+);
 select public.import_user_activity(
   array[pg_temp.u(2), pg_temp.u(2), pg_temp.u(2)], array[pg_temp.noon(21), pg_temp.noon(19), pg_temp.noon(1)],
   array['Pacific/Kiritimati', 'Pacific/Kiritimati', 'UTC']
