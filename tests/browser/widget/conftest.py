@@ -114,8 +114,10 @@ async def platform(stack: StackInfo, npm: Path, tmp_path_factory: Any) -> AsyncI
     bundle_react(npm, folder)
     async with connection(stack) as database:
         users = {name: await insert_user(database) for name in ("ada", "grace")}
-        async with running_platform(stack, folder, users, debounce=0.3, max_wait=1.0) as running:
-            yield running
+    async with running_platform(stack, folder, users, debounce=0.3, max_wait=1.0) as running:
+        yield running
+    # A connection of its own: tests that came later may have restarted PostgreSQL.
+    async with connection(stack) as database:
         await database.execute("delete from auth.users where id = any($1)", list(users.values()))
 
 
