@@ -225,8 +225,11 @@ class Synchroniser:
     async def _read_log(self) -> int:
         began = self._now().mono
         last = self._cursor.start(began)
+        # What is written from now on is for the next pass: under a steady load this one would never end.
+        tail = await self._reader.history_tail(1)
+        goal = tail[0].id if tail else last
         found = 0
-        while page := await self._reader.history_after(last):
+        while last < goal and (page := await self._reader.history_after(last)):
             users = list(dict.fromkeys(line.user_id for line in page if self._is_news(line)))
             for chunk in _chunks(users):
                 changed = await self._read(chunk, news=True)
