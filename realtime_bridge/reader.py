@@ -20,7 +20,7 @@ _HISTORY = "streak_history"
 _LEADERBOARD = "get_streak_leaderboard"
 _STREAKS = "get_user_streaks"
 _REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
-_REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push)"
+_REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push --remote)"
 
 
 class ReadError(Exception):

@@ -30,7 +30,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 TIMEOUT = 10.0
 # Activities more than five minutes ahead of the database's clock are refused; warn long before.
 MOST_SKEW = timedelta(seconds=30)
-DEPLOY = "Run: supabase db push, with the migrations of this release."
+DEPLOY = "Run: supabase db push --remote, with the migrations of this release."
 
 # Calls that change nothing: for nobody, for none, or refused for their arguments.
 FUNCTIONS: dict[str, dict[str, Any]] = {

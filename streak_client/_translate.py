@@ -25,7 +25,7 @@ from streak_client.errors import (
 )
 
 # https://www.postgresql.org/docs/17/errcodes-appendix.html and https://docs.postgrest.org/en/stable/references/errors.html
-_CONFLICT = {"PT409", "40001", "40P01", "55P03"}
+_CONFLICT = {"PT409", "40001", "40P01", "55P03", "23505"}  # no function here refuses a duplicate: it only loses races
 _DENIED = {"42501", "PGRST301", "PGRST302", "PGRST303"}
 _NOT_INSTALLED = {"PGRST106", "PGRST202", "PGRST203", "PGRST204", "PGRST205", "42883", "42P01", "42703"}
 _CANCELLED = {"57014", "PGRST003"}

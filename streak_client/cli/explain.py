@@ -23,7 +23,10 @@ RULES = {
 @click.argument("user", metavar="USER")
 @json_option
 def explain(user: str, as_json: bool) -> None:
-    """Say why the streak of USER is what it is, in plain words: days, zone, lapse, and why the one before broke."""
+    """Say why the streak of USER is what it is, and why the one before broke.
+
+    In plain words: its days, its zone, when it lapses.
+    """
     with StreakClient.from_env() as client:
         found = client.explain_user_streak(user)
     if as_json:

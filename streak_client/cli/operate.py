@@ -24,7 +24,10 @@ LEAST_DAYS = 30
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def undo(user: str, undone: date, reason: str, yes: bool, as_json: bool) -> None:
-    """Take a day of USER out of the ledger, as if nothing had counted on it; a record that rested on it goes, too."""
+    """Take a day of USER out of the ledger, as if nothing had counted on it.
+
+    A record that rested on it goes, too.
+    """
     if not yes:
         click.confirm(f"Take {undone} from the streak of {user}?", abort=True, err=True)
     with Operator.from_env() as operator:
@@ -38,7 +41,10 @@ def undo(user: str, undone: date, reason: str, yes: bool, as_json: bool) -> None
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def merge(source: str, into: str, reason: str, yes: bool, as_json: bool) -> None:
-    """Give all days of the user FROM to the user INTO; FROM keeps its history and has no streak afterwards."""
+    """Give all days of the user FROM to the user INTO.
+
+    FROM keeps its history and has no streak afterwards.
+    """
     if not yes:
         click.confirm(f"Give all days of {source} to {into}? There is no way back.", abort=True, err=True)
     with Operator.from_env() as operator:
@@ -50,7 +56,10 @@ def merge(source: str, into: str, reason: str, yes: bool, as_json: bool) -> None
 @click.option("--output", "file", type=click.Path(dir_okay=False, path_type=Path), help="A new file, for you alone.")
 @click.option("--json", "compact", is_flag=True, help="One line instead of many.")
 def export(user: str, file: Path | None, compact: bool) -> None:
-    """Print all that streaks hold of USER as one JSON document: profile, streak, days, history, repairs."""
+    """Print all that streaks hold of USER as one JSON document.
+
+    It holds the profile's zone, streak, days, history and repairs.
+    """
     with Operator.from_env() as operator:
         document = operator.export(user)
     text = json.dumps(document, indent=None if compact else 2, separators=(",", ":") if compact else None)
@@ -97,7 +106,10 @@ def erase(user: str, yes: bool, as_json: bool) -> None:
 def archive(  # noqa: PLR0913 - options
     *, older_than: int | None, remove: bool, batch: int, pause: float, yes: bool, as_json: bool
 ) -> None:
-    """Move old history out of the way in batches; ledgers, streaks and each user's latest change stay."""
+    """Move old history out of the way in batches.
+
+    Ledgers, streaks and each user's latest change stay.
+    """
     if remove and not yes:
         click.confirm("Remove old history? There is no way back.", abort=True, err=True)
     age = None if older_than is None else timedelta(days=older_than)
