@@ -47,8 +47,8 @@ def repair(  # noqa: PLR0913 - options
 ) -> None:
     """Give back the days that an outage took: a dry run, unless told to --apply.
 
-    They come back where every missing day of a gap was touched by it. Without --apply nothing is written. A repair may be interrupted at any time and goes on with --resume; making it
-    again finds nothing left to do.
+    They come back where every missing day of a gap was touched by it. Without --apply nothing is written. A repair may
+    be interrupted at any time and goes on with --resume; making it again finds nothing left to do.
     """
     if sum((began is not None or ended is not None, resume is not None, undo is not None)) != 1 or (
         (began is None) != (ended is None)
