@@ -253,6 +253,9 @@ class Hub:
             sub.reset_reason = "another run of the bridge"
         elif seq > self.store.head:
             sub.reset_reason = "unknown position"
+        elif seq == 0:
+            # What was sent while the first snapshots were still coming: nobody knows which of them arrived.
+            sub.reset_reason = "the first snapshots were not complete"
         elif seq < self.store.horizon or not known:
             sub.reset_reason = "too long ago"
         else:

@@ -317,6 +317,18 @@ def test_resuming_from_another_run_or_too_long_ago_is_a_reset() -> None:
         assert [message.type for message in read(hub, sub)] == [MessageType.RESET, MessageType.SNAPSHOT]
 
 
+def test_resuming_in_the_middle_of_the_first_snapshots_begins_anew() -> None:
+    """Who lost the connection before the last snapshot gets a reset and a snapshot of each user, and no event."""
+    hub = make_hub()
+    change(hub, "ann", 1)
+    first = hub.add(["ann", "bob"], debounce=0, max_wait=0, at=moment(), wake=lambda: None)
+    hub.apply_read(["bob"], {}, hub.store.head, moment(), news=False, zones={"bob": "UTC"})
+    (sent,) = hub.take(first, 1, moment())
+    hub.remove(first)
+    again = listen(hub, ["ann", "bob"], since=("e", sent.seq))
+    assert summary(read(hub, again)) == [("reset", None), ("snapshot", 1), ("snapshot", 0)]
+
+
 def test_memory_is_bounded_by_what_is_followed() -> None:
     """Rows of users whom nobody follows are dropped beyond the limit; those that somebody follows never are."""
     hub = make_hub(recent_limit=10)
