@@ -168,6 +168,7 @@ class Connection {
   #followers = new Set();
   #records = new Map();
   #following = null; // whom the present attempt asks for; null until it asks
+  #asked = new Set(); // whom the latest attempt asked for: `#since` is their place in the stream
   #self = null;
   #since = null;
   #milestones = [];
@@ -320,6 +321,9 @@ class Connection {
     await configuring;
     const following = new Set([...this.#followers].map((follower) => this.user(follower)));
     this.#following = following;
+    // A resumed listener hears nothing of users who do not change: another user of the session, a widget added meanwhile.
+    if ([...following].some((user) => !this.#asked.has(user))) this.#since = null;
+    this.#asked = following;
     if (following.has(null)) throw new Refused("USER_ID_REQUIRED", "user-id is needed: the token names no user");
     const query = new URLSearchParams([["ticket", ticket], ...[...following].map((user) => ["user_id", user])]);
     const opened = await this.#listen(query, signal);
@@ -344,7 +348,11 @@ class Connection {
     if (typeof given?.ticket === "string") return given.ticket;
     const token = typeof given === "string" ? given : (given?.token ?? given?.access_token);
     if (typeof token !== "string" || !token) throw new Refused("TOKEN_REQUIRED", "the token provider gave no token");
-    this.#self = subjectOf(token);
+    const self = subjectOf(token);
+    if (self !== this.#self) {
+      this.#self = self;
+      this.#tell(); // what was shown is another user's
+    }
     const headers = { Authorization: `Bearer ${token}` };
     const body = await fetchJson(`${this.#bridge}/ticket`, { method: "POST", headers, credentials: "omit" }, signal);
     if (typeof body?.ticket !== "string") throw new Error("the bridge gave no ticket");
@@ -853,7 +861,8 @@ export class StreakWidget extends Base {
   #receive(next) {
     const before = this.#snapshot;
     if (next === before) return;
-    if (next.streak === null && before.streak !== null && next.state !== "refused") {
+    const sameUser = next.userId === null || next.userId === before.userId;
+    if (next.streak === null && before.streak !== null && next.state !== "refused" && sameUser) {
       const { streak, event, nextMilestone, updatedAt, userId } = before; // added again: still the last known state
       next = Object.freeze({ ...next, streak, event, nextMilestone, updatedAt, userId });
     }

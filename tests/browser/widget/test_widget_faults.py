@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 from playwright.async_api import Route, expect
 
 from tests.browser.widget.conftest import Scene
+from tests.support.stack import user_token
 
 FAILED_REQUESTS = (
     r"ERR_INTERNET_DISCONNECTED|ERR_CONNECTION_REFUSED|WebSocket connection|ERR_NETWORK|ERR_CONNECTION_RESET"
@@ -106,6 +108,27 @@ async def test_two_users_never_see_each_other(scene: Scene) -> None:
     await expect(of_ada.widget("connection")).to_have_text("Cannot be shown here")
     await of_ada.widget().evaluate("(widget) => { widget.userId = ''; }")
     await of_ada.shows(2, "Done today")
+
+
+async def test_another_user_signs_in_under_the_widget(scene: Scene) -> None:
+    """When the session passes to another user, the same widget shows that user's streak and drops the first one's."""
+    grace = scene.platform.users["grace"]
+    await scene.act(1)
+    await scene.act(3, 2, 1, user=grace)
+    window = await scene.open()
+    await window.shows(1, "Not yet today")
+    await window.is_live()
+    # Only who has heard something has a place in the stream to resume from.
+    await scene.act(0)
+    await window.shows(2, "Done today")
+    token = user_token(scene.platform.bridge.stack, grace)
+    await scene.answer_session(window.page, json.dumps({"token": token}))
+    await window.widget().evaluate("(widget) => widget.reconnect()")
+    await window.shows(3, "Not yet today")
+    await window.is_live()
+    await expect(window.page.locator("#events li", has_text="streak-milestone")).to_have_count(0)
+    await scene.act(0, user=grace)
+    await window.shows(4, "Done today")
 
 
 async def test_a_streak_lapses_at_local_midnight_without_the_bridge(scene: Scene) -> None:
