@@ -221,10 +221,17 @@ class _Restore:
             raise self._reader.damaged(f"{saved.member} has other rows than its manifest says")
 
     async def _sequences(self, target: dict[str, CatalogTable]) -> None:
+        if self._plan.dry_run:
+            return  # a rollback takes no sequence back
         saved = {(each.table, each.column): each.last_value for each in self._manifest.sequences}
         for table in target.values():
             for column, sequence in table.sequences:
                 highest = f"select pg_catalog.max({column_list([column])}) from {quoted(table.name)}"  # noqa: S608
                 last = max(await self._connection.fetchval(highest) or 0, saved.get((table.name, column), 0))
-                if last:
-                    await self._connection.execute("select pg_catalog.setval($1::text::regclass, $2)", sequence, last)
+                # Only ever forwards: were the commit to fail, the rows that were there would still be below it.
+                await self._connection.execute(
+                    "select pg_catalog.setval($1::text::regclass, $2::bigint) "
+                    "where $2 > coalesce(pg_catalog.pg_sequence_last_value($1::text::regclass), 0)",
+                    sequence,
+                    last,
+                )

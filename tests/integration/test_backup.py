@@ -96,6 +96,7 @@ def test_rows_are_never_overwritten_without_a_word(full: str, saved: Path, own_d
     assert asyncio.run(everything(own_database)) == altered
     assert run(own_database, "restore", str(saved), "--replace", "--dry-run").exit_code == 0
     assert asyncio.run(everything(own_database)) == altered
+    asyncio.run(go_on(own_database))
     assert run(own_database, "restore", str(saved), "--replace").exit_code == 0
     assert asyncio.run(everything(own_database)) == asyncio.run(everything(full))
 
@@ -106,6 +107,14 @@ async def alter(url: str) -> None:
         await update(connection, LAPSED, await connection.fetchval("select now()"))
         await connection.execute("delete from public.user_streaks where user_id = $1", BY_HAND)
         await connection.execute("update public.user_profiles set timezone = 'Asia/Tokyo'")
+
+
+async def go_on(url: str) -> None:
+    """Count one more activity, whose change gets an id above all others: a dry run took no sequence back."""
+    async with opened(url) as connection:
+        highest = await connection.fetchval("select max(id) from public.streak_history")
+        await update(connection, BY_HAND, await connection.fetchval("select now()"))
+        assert await connection.fetchval("select max(id) from public.streak_history") > highest
 
 
 def test_missing_users_are_named_before_anything_is_written(saved: Path, own_database: str) -> None:
