@@ -527,12 +527,30 @@ begin
     ),
     b.timezone, b.version, b.expires_at, false
   )::private.streak_answer
-  from begun b join first f on f.user_id = b.user_id;
+  from begun b join first f on f.user_id = b.user_id
+  union all
+  -- what was refused before it: judged later, its request id could be taken for the one just recorded
+  select e.n, row(x.error, null, null, null, null, null, null, null, null, null, null)::private.streak_answer
+  from begun b
+  join first f on f.user_id = b.user_id
+  join private.batch_elements(p_user_ids, p_timezones, p_request_ids, p_activity_ats) e
+    on e.user_id = f.user_id and e.n < f.n
+  cross join lateral (
+    select case when length(e.request_id) > 100 then 'REQUEST_ID_TOO_LONG'
+      when exists (
+        select from public.streak_history h
+        where h.user_id = e.user_id and h.request_id = e.request_id and h.version is not null
+      ) then null
+      when e.at > v_now + interval '5 minutes' then 'ACTIVITY_IN_FUTURE'
+      when e.at < v_now - interval '7 days' then 'ACTIVITY_TOO_OLD'
+    end as error offset 0
+  ) x
+  where x.error is not null;
 end
 $$;
 comment on function private.begin_streaks(uuid[], text[], text[], timestamptz[], timestamptz) is
-  'The first activities of a batch: of each user without a row the first element that is good. Locks the other users'' rows, '
-  'too, as rows are made and locked in one order.';
+  'The first activities of a batch: of each user without a row the first element that is good, and the errors before it. '
+  'Locks the other users'' rows, too, as rows are made and locked in one order.';
 
 create or replace function private.apply_activities(
   p_user_ids uuid[], p_timezones text[], p_request_ids text[], p_activity_ats timestamptz[]

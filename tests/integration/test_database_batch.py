@@ -1,4 +1,4 @@
-"""A batch against the same calls one by one: the same answers, and the same rows (DESIGN.md, section 4)."""
+"""A batch against the same calls one by one: the same answers, and the same rows (README, How it stays right)."""
 
 from __future__ import annotations
 
@@ -197,6 +197,15 @@ def test_a_batch_is_its_calls(twice: Twice) -> None:
     taken = check(twice, 80, derandomize=True)
     rare = {kind: taken[kind] for kind in KINDS if taken[kind] < 5}
     assert not rare, dict(taken)
+
+
+@pytest.mark.parametrize("lag", [timedelta(days=8), -timedelta(minutes=10)])
+def test_a_bad_call_before_a_first_one_with_its_request_id(twice: Twice, lag: timedelta) -> None:
+    """Of a new user's two calls with one request id, the first out of time, the first is an error and the second counts."""
+    now = SEASONS[0].start
+    ones = [Activity(USERS[0], at, "UTC", "once") for at in (now - lag, now, now)]
+    taken = compare(twice, [(now, [])], ones)
+    assert (taken["FIRST_ACTIVITY"], taken["replay"], taken.total()) == (1, 1, 3)
 
 
 @pytest.mark.timeout(600)
