@@ -46,6 +46,13 @@ export class Overview {
     this.#added = 0;
     this.#latency = { p50: [], p95: [] };
     setAttribute($("pause"), "aria-pressed", "false");
+    // What an operator saw is not for whoever signs in next, hidden or not.
+    for (const list of [this.feed, this.board, this.risk]) list.clear();
+    for (const { value, note } of this.values.values()) {
+      setText(value, "–");
+      setText(note, "\u00a0");
+    }
+    for (const id of ["board-note", "risk-note"]) setText($(id), "");
   }
 
   /** Draw what changes with every message; called a few times a second at most. */

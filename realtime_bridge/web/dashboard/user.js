@@ -9,6 +9,7 @@ const LENGTHS = [7, 14, 30, 50, 100, 200, 365, 500, 1000];
 
 export class UserView {
   userId = null;
+  days = null;
   #streak = null;
   #shown = null;
   #yearOf = null;
@@ -22,19 +23,23 @@ export class UserView {
   /** Turn to a user; `own` if it is the one who looks. */
   open(userId, own) {
     if (this.userId === userId) return;
+    this.close();
     this.userId = userId;
-    this.#streak = null;
-    this.#shown = null;
-    this.#yearOf = null;
     setText($("user-title"), own ? "Your streak" : "Streak");
     setText($("user-id"), userId);
-    for (const id of ["hero-current", "hero-unit", "hero-today", "hero-left", "hero-next", "year-note"]) setText($(id), "");
-    for (const id of ["facts", "year", "history"]) $(id).replaceChildren();
     $("hero").setAttribute("aria-busy", "true");
   }
 
+  /** Forget the user, on the page too: the next one may be somebody else's to see. */
   close() {
     this.userId = null;
+    this.days = null;
+    this.#streak = null;
+    this.#shown = null;
+    this.#yearOf = null;
+    for (const id of ["user-id", "hero-current", "hero-unit", "hero-today", "hero-left", "hero-next", "year-note"]) setText($(id), "");
+    for (const id of ["facts", "year", "history"]) $(id).replaceChildren();
+    $("history-empty").hidden = true;
   }
 
   /** Show the answer of /dashboard/user. */

@@ -34,6 +34,13 @@ export class VirtualList {
     this.#draw();
   }
 
+  /** Forget all items, and leave none of them in the document. */
+  clear() {
+    this.show([]);
+    for (const row of this.#pool) row.remove();
+    this.#pool = [];
+  }
+
   #soon() {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
