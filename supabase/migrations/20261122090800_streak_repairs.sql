@@ -287,26 +287,29 @@ create or replace function private.undo_streak_repair(p_repair_id bigint, p_limi
 language plpgsql security definer set search_path = '' as $$
 declare
   v_repair public.streak_repairs := private.locked_repair(p_repair_id);
-  v_user record;
+  v_user uuid;
+  v_days date[];
   v_gone integer;
-  v_done integer := 0;
 begin
   if v_repair.undone_at is not null then
     return v_repair;
   end if;
   for v_user in
-    select r.user_id, r.days from private.streak_repair_users r
+    select r.user_id from private.streak_repair_users r
     where r.repair_id = p_repair_id
     order by r.user_id limit p_limit
   loop
-    v_gone := private.undo_repair_of(p_repair_id, v_user.user_id, v_user.days);
-    delete from private.streak_repair_users r where r.repair_id = p_repair_id and r.user_id = v_user.user_id;
-    v_done := v_done + 1;
+    perform private.lock_streak(v_user);
+    -- read only now that nobody else writes: a merge may have given the days to another user, or more to this one
+    delete from private.streak_repair_users r where r.repair_id = p_repair_id and r.user_id = v_user
+    returning r.days into v_days;
+    continue when not found;
+    v_gone := private.undo_repair_of(p_repair_id, v_user, v_days);
     v_repair.undone_users := v_repair.undone_users + (v_gone > 0)::integer;
     v_repair.undone_days := v_repair.undone_days + v_gone;
-    v_repair.kept_days := v_repair.kept_days + cardinality(v_user.days) - v_gone;
+    v_repair.kept_days := v_repair.kept_days + cardinality(v_days) - v_gone;
   end loop;
-  if v_done < p_limit then
+  if not exists (select from private.streak_repair_users r where r.repair_id = p_repair_id) then
     v_repair.undone_at := private.now();
   end if;
   update public.streak_repairs r

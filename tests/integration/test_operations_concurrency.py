@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.crowd import Crowd, Outcome, call, crowd, update
-from tests.support.migrated import module_database
+from tests.support.migrated import module_database, until_waiting
 
 __all__ = ["module_database"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,6 +146,35 @@ async def test_repair_against_live_updates(people: Crowd, seed: int) -> None:
     kinds = Counter(kind for ledger in (await ledgers(people, users)).values() for kind in ledger.values())
     assert kinds["repaired"] == 0
     await assert_sound(people, users)
+
+
+async def test_undoing_a_repair_whose_user_merges_away(people: Crowd) -> None:
+    """A merge that moves repaired days while their repair is being undone: the undoing goes on until none is left."""
+    source, into = await people.users(2)
+    await active(people, [source], 6, 5, 3, 2)
+    outage = NOON - 4 * DAY
+    repair = await people.conductor.fetchval(
+        "select repair_id from public.start_streak_repair($1, $2, 'an outage')", outage, outage + DAY / 24
+    )
+    await people.call([call("repair", repair, 1000)], clocks=[NOON])
+    merging, undoing = people.members[:2]
+    for member in (merging, undoing):
+        await member.execute("select set_config('streaks.test_now', $1, false)", NOON.isoformat())
+    merge = merging.transaction()
+    await merge.start()
+    await merging.execute(call("merge", source, into))
+    waiting = asyncio.create_task(undoing.fetchrow(call("undo repair", repair, 1000)))
+    await until_waiting(people.conductor, 1)
+    await merge.commit()
+    answer = await waiting
+    assert answer is not None
+    assert not answer["finished"]
+    again = await undoing.fetchrow(call("undo repair", repair, 1000))
+    assert again is not None
+    assert again["finished"]
+    assert (await ledgers(people, [into]))[into].get(outage.date()) is None
+    assert again["kept_days"] == 0
+    await assert_sound(people, [source, into])
 
 
 async def test_archive_against_updates_and_deletion(people: Crowd) -> None:
