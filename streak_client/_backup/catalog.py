@@ -17,13 +17,21 @@ USERS = "auth.users"
 PROFILES = "public.user_profiles"
 _PROFILE_COLUMNS = ("timezone", "leaderboard_opt_out")
 
-# Whatever a later migration adds belongs to the backup if its name begins like that.
-_TABLES = r"""
+# By name: a platform has tables of its own that are called alike, such as streak_badges. Those are none of ours.
+TABLES = (
+    "private.streak_repair_users",
+    "private.streak_timezones",
+    "public.streak_days",
+    "public.streak_history",
+    "public.streak_history_archive",
+    "public.streak_repairs",
+    PROFILES,
+    "public.user_streaks",
+)
+_TABLES = """
 select c.oid, n.nspname || '.' || c.relname as name
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and not c.relispartition
-  and (n.nspname in ('public', 'private') and c.relname ~ '^(user_)?streak'
-       or n.nspname = 'public' and c.relname = 'user_profiles')
+where c.relkind in ('r', 'p') and n.nspname || '.' || c.relname = any ($1::text[])
 order by 2
 """
 _COLUMNS = """
@@ -104,7 +112,7 @@ async def catalog(connection: Connection) -> list[CatalogTable]:
     Raises:
         ConfigurationError: The migrations have not been applied.
     """
-    found = {row["oid"]: row["name"] for row in await connection.fetch(_TABLES)}
+    found = {row["oid"]: row["name"] for row in await connection.fetch(_TABLES, TABLES)}
     if "public.user_streaks" not in found.values():
         raise ConfigurationError(
             "This database has no streaks: run supabase db push --remote with the migrations first."

@@ -247,6 +247,29 @@ def test_a_database_without_streaks_is_refused(stack: StackInfo, saved: Path, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_platforms_own_tables_are_left_alone(full: str, saved: Path, own_database: str, tmp_path: Path) -> None:
+    """A table of the platform's that is called like ours is neither backed up nor a reason to refuse nor emptied."""
+    asyncio.run(execute(own_database, BADGES))
+    assert run(own_database, "restore", str(saved), "--create-users").exit_code == 0
+    assert run(own_database, "restore", str(saved), "--replace").exit_code == 0
+    assert asyncio.run(everything(own_database)) == asyncio.run(everything(full))
+    assert asyncio.run(badges(own_database)) == 1
+    assert run(own_database, "backup", str(tmp_path / "b.zip")).exit_code == 0
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert not any("badges" in name for name in archive.namelist())
+
+
+BADGES = "create table public.streak_badges (name text); insert into public.streak_badges values ('gold')"
+
+
+async def badges(url: str) -> int:
+    """How many of its rows the platform has."""
+    async with opened(url) as connection:
+        count = await connection.fetchval("select count(*) from public.streak_badges")
+    assert isinstance(count, int)
+    return count
+
+
 async def execute(url: str, statement: str) -> None:
     """Run one statement."""
     async with opened(url) as connection:
