@@ -150,7 +150,7 @@ function hear(message) {
   if (message.type === "reset") state.fill = true;
   const changed = model.hear(message);
   if (changed && changed === user.userId) {
-    if (message.streak) user.hear(message.streak);
+    user.hear(message.streak ?? null);
     due.user = Math.min(due.user, Date.now() + QUIET_MS);
     setTimeout(fetchDue, QUIET_MS + 10);
   }

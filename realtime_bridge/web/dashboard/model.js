@@ -5,10 +5,10 @@ import { now } from "./clock.js";
 
 const FEED_LENGTH = 1000;
 const KEPT = 4000;
+const STREAKS = 50_000;
+const SAME_MS = 60_000;
 const MOVE_MS = 60_000;
 const SAMPLES = 20_000;
-
-const keyOf = (entry) => `${entry.user_id}:${entry.version}`;
 
 export class Model {
   streaks = new Map();
@@ -26,6 +26,7 @@ export class Model {
   #journal = new Map();
   #arrivals = new Map();
   #ranks = new Map();
+  #lives = new Map();
 
   /** Take in one message of the stream; returns the user whose streak changed. */
   hear(message) {
@@ -45,12 +46,12 @@ export class Model {
     this.summary = summary;
     const missing = [];
     for (const entry of summary.entries) {
-      const key = keyOf(entry);
+      const key = this.#keyOf(entry);
       entry.at = Date.parse(entry.at);
       this.#journal.set(key, entry);
       const shown = this.#byKey.get(key);
       if (shown) this.#correct(shown, entry);
-      else if (fill && !this.#toldAsLapse(entry)) missing.push(entry);
+      else if (fill && !this.#toldAsLapse(entry) && !this.#toldBeforeDeletion(entry)) missing.push(entry);
       if (this.#arrivals.has(key)) this.#sample(key, entry);
       this.lastChange = Math.max(this.lastChange ?? 0, entry.at);
     }
@@ -76,6 +77,7 @@ export class Model {
     this.#journal.clear();
     this.#arrivals.clear();
     this.#ranks.clear();
+    this.#lives.clear();
   }
 
   /** Delivery times (milliseconds) of the last seconds at the percentiles given, or null. */
@@ -110,7 +112,7 @@ export class Model {
     };
     this.#know(userId, streak);
     this.lastChange = at;
-    const key = keyOf(entry);
+    const key = this.#keyOf(entry);
     const written = this.#journal.get(key);
     if (event === "lapsed") {
       // The bridge's own clock tells a lapse: no line of the log belongs to it.
@@ -129,6 +131,9 @@ export class Model {
   #gone(userId) {
     const before = this.streaks.get(userId);
     this.streaks.delete(userId);
+    // A row made anew counts its versions from 1 again: they are other changes than those that were told.
+    this.#lives.set(userId, (this.#lives.get(userId) ?? 0) + 1);
+    trim(this.#lives, STREAKS);
     this.lastChange = now();
     if (this.board) this.board = this.board.filter((one) => one.user_id !== userId);
     if (this.risks) this.risks.streaks = this.risks.streaks.filter((one) => one.user_id !== userId);
@@ -139,11 +144,15 @@ export class Model {
     entry.number = this.#number += 1;
     this.feed.unshift(entry);
     this.added += 1;
-    if (entry.kind !== "lapsed" && entry.version >= 0) this.#byKey.set(keyOf(entry), entry);
-    if (this.feed.length > FEED_LENGTH) {
-      const dropped = this.feed.pop();
-      this.#byKey.delete(keyOf(dropped));
+    if (entry.kind !== "lapsed" && entry.version >= 0) {
+      entry.key = this.#keyOf(entry);
+      this.#byKey.set(entry.key, entry);
     }
+    if (this.feed.length > FEED_LENGTH) this.#byKey.delete(this.feed.pop().key);
+  }
+
+  #keyOf({ user_id: userId, version }) {
+    return `${userId}:${version}:${this.#lives.get(userId) ?? 0}`;
   }
 
   /** The change log knows the streak before, and the kind, whatever this page had heard. */
@@ -154,6 +163,11 @@ export class Model {
 
   #toldAsLapse(entry) {
     return entry.kind === "lapsed" && this.feed.some((one) => one.kind === "lapsed" && one.user_id === entry.user_id && one.version === entry.version - 1);
+  }
+
+  #toldBeforeDeletion(entry) {
+    if (!this.#lives.has(entry.user_id)) return false;
+    return this.feed.some((one) => one.user_id === entry.user_id && one.version === entry.version && Math.abs(one.at - entry.at) < SAME_MS);
   }
 
   #sample(key, entry) {

@@ -5,12 +5,15 @@ import { $, el, setAttribute, setText } from "./dom.js";
 import { CHANGE_TYPES, KINDS, count, dateAndTime, day, days, inZone, left, todayIn } from "./format.js";
 import { heatmap } from "./heatmap.js";
 
+/** The streak of somebody without a row, as the bridge tells it. */
+const NONE = { current_streak: 0, longest_streak: 0, last_active_date: null, timezone: null, expires_at: null, version: 0 };
 const LENGTHS = [7, 14, 30, 50, 100, 200, 365, 500, 1000];
 
 export class UserView {
   userId = null;
   days = null;
   #streak = null;
+  #told = 0;
   #shown = null;
   #yearOf = null;
 
@@ -35,6 +38,7 @@ export class UserView {
     this.userId = null;
     this.days = null;
     this.#streak = null;
+    this.#told = 0;
     this.#shown = null;
     this.#yearOf = null;
     for (const id of ["user-id", "hero-current", "hero-unit", "hero-today", "hero-left", "hero-next", "year-note"]) setText($(id), "");
@@ -49,13 +53,15 @@ export class UserView {
     this.#history(answer.history);
     this.days = new Map(answer.calendar.map((entry) => [entry.day, entry.kind]));
     this.#yearOf = null;
-    this.hear(answer.streak);
+    // An answer may be older than what the stream told meanwhile.
+    if (answer.streak.version >= this.#told) this.#streak = answer.streak;
+    this.draw();
   }
 
-  /** Show a streak that the stream brought. */
+  /** Show a streak that the stream brought; null: it was deleted. A row made anew begins at version 1 again. */
   hear(streak) {
-    if (this.#streak && streak.version < this.#streak.version) return;
-    this.#streak = streak;
+    this.#streak = streak ?? NONE;
+    this.#told = this.#streak.version;
     this.draw();
   }
 
