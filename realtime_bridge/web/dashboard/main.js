@@ -161,6 +161,9 @@ function hear(message) {
 function onConnection(connection) {
   if (connection === "open") {
     if (state.connection !== "open" && state.connection !== "connecting") setText($("announcer"), "Connected again.");
+    // Nothing is said of a bridge that is live; of any other the first message says so.
+    state.bridge = "live";
+    state.reason = null;
     // What the log holds and the stream did not bring belongs into the feed.
     state.fill = true;
     Object.assign(due, { summary: 0, board: 0, risk: 0, user: 0 });
