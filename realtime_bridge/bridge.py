@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any, Self
 from uuid import UUID
 
+import httpx
+
 from realtime_bridge import redaction
 from realtime_bridge.broadcast import Broadcaster
 from realtime_bridge.changes import parse_change
@@ -21,7 +23,8 @@ from realtime_bridge.leaderboard_reader import LeaderboardReader
 from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed
 from realtime_bridge.messages import Message, MessageType
 from realtime_bridge.metrics import Counters
-from realtime_bridge.reader import Reader
+from realtime_bridge.proxies import is_loopback
+from realtime_bridge.reader import Reader, key_headers
 from realtime_bridge.settings import BridgeSettings
 from realtime_bridge.source import Down, Frame, Ready, Source
 from realtime_bridge.state import Store
@@ -80,6 +83,9 @@ class Bridge:
         self.reader = await self._stack.enter_async_context(
             Reader(settings.supabase_url, key, timeout=settings.rest_timeout)
         )
+        self.auth_http: httpx.AsyncClient | None = None
+        if settings.supabase_publishable_key is not None:
+            self.auth_http = await self._stack.enter_async_context(_auth_client(settings))
         self._sync = Synchroniser(
             self._hub,
             self.reader,
@@ -331,3 +337,13 @@ def check_top(top: int | None, *, named: bool) -> None:
 async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+def _auth_client(settings: BridgeSettings) -> httpx.AsyncClient:
+    """A client of Supabase Auth with no more rights than a browser has."""
+    return httpx.AsyncClient(
+        base_url=f"{settings.supabase_url}/auth/v1",
+        headers=key_headers(settings.supabase_publishable_key or ""),
+        timeout=settings.rest_timeout,
+        trust_env=not is_loopback(settings.supabase_url),
+    )

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 DEFAULT_MILESTONES = (7, 14, 30, 50, 100, 200, 365, 500, 1000)
 
@@ -22,6 +31,8 @@ class BridgeSettings(BaseModel):
         supabase_url: The project's URL, as ``SUPABASE_URL``.
         supabase_secret_key: A secret (``sb_secret_...``) or legacy service_role key.
         supabase_jwt_secret: The legacy secret that signs users' tokens (HS256); none: JWKS only.
+        supabase_publishable_key: A publishable (``sb_publishable_...``) or legacy anon key, with which the dashboard's
+            sign-in by e-mail asks Supabase Auth; none: nobody can sign in that way.
         host: The address that the server listens on.
         port: Its port; 0 picks a free one.
         debounce: Quiet time before a change is sent, unless a listener asks for another.
@@ -47,6 +58,7 @@ class BridgeSettings(BaseModel):
     supabase_url: str = Field(pattern=r"^https?://[^/\s]+")
     supabase_secret_key: SecretStr = Field(min_length=1)
     supabase_jwt_secret: SecretStr | None = None
+    supabase_publishable_key: str | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=54330, ge=0, le=65535)
     debounce: float = Field(default=2.0, ge=0, le=3600)
@@ -71,11 +83,19 @@ class BridgeSettings(BaseModel):
     def _without_slash(cls, url: str) -> str:
         return url.rstrip("/")
 
-    @field_validator("supabase_jwt_secret", mode="before")
+    @field_validator("supabase_jwt_secret", "supabase_publishable_key", mode="before")
     @classmethod
     def _empty_is_none(cls, secret: Any) -> Any:
         # HS256 with an empty secret would accept tokens that anybody can sign.
         return secret or None
+
+    @field_validator("supabase_publishable_key")
+    @classmethod
+    def _for_browsers(cls, key: str | None, info: ValidationInfo) -> str | None:
+        secret: SecretStr | None = info.data.get("supabase_secret_key")
+        if key and (key.startswith("sb_secret_") or (secret is not None and key == secret.get_secret_value())):
+            raise ValueError("must be the publishable or anon key, not a secret one")
+        return key
 
     @model_validator(mode="after")
     def _window_order(self) -> Self:
@@ -89,8 +109,9 @@ class BridgeSettings(BaseModel):
     ) -> Self:
         """Read settings from the environment; what it lacks, from a ``.env`` file.
 
-        ``SUPABASE_URL``, ``SUPABASE_SECRET_KEY`` and ``SUPABASE_JWT_SECRET`` go by these names, every other
-        setting by ``BRIDGE_`` and its name in capitals (``BRIDGE_MAX_WAIT=5``); lists are separated by commas.
+        ``SUPABASE_URL``, ``SUPABASE_SECRET_KEY``, ``SUPABASE_JWT_SECRET`` and ``SUPABASE_PUBLISHABLE_KEY`` go by
+        these names, every other setting by ``BRIDGE_`` and its name in capitals (``BRIDGE_MAX_WAIT=5``); lists are
+        separated by commas.
 
         Args:
             env: Variables to use instead of the process's environment.

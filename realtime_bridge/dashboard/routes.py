@@ -175,7 +175,7 @@ def dashboard_routes(bridge: Bridge, authenticator: Authenticator) -> list[Route
         The page, its files, and its endpoints.
     """
     page = _Dashboard(bridge, authenticator)
-    sign_in = SignIn(f"{bridge.settings.supabase_url}/auth/v1", bridge.reader.http)
+    sign_in = SignIn(bridge.auth_http)
     return [
         *file_routes(),
         Route("/dashboard/me", page.me),

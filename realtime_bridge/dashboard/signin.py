@@ -24,12 +24,11 @@ class SignIn:
     """The endpoints ``/dashboard/sign-in/...``.
 
     Args:
-        auth_url: Supabase Auth.
-        http: A client whose headers carry the project's key.
+        http: A client of Supabase Auth that carries the publishable key, as a browser would: with the service key Auth
+            would ask for no CAPTCHA. None: there is no such key, and signing in is refused.
     """
 
-    def __init__(self, auth_url: str, http: httpx.AsyncClient) -> None:
-        self._url = auth_url
+    def __init__(self, http: httpx.AsyncClient | None) -> None:
         self._http = http
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
@@ -79,23 +78,33 @@ class SignIn:
         return {name: values[name] for name in names}
 
     async def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        if self._http is None:
+            reason = "signing in by e-mail is off: set SUPABASE_PUBLISHABLE_KEY for the bridge, or use an access token"
+            raise AccessError(403, "SIGN_IN_OFF", reason)
         try:
-            answer = await self._http.post(f"{self._url}/{path}", json=body)
+            answer = await self._http.post(path, json=body)
         except httpx.HTTPError as error:
             reason = f"Supabase Auth cannot be reached ({type(error).__name__})"
             raise AccessError(503, "UNAVAILABLE", reason) from error
         if answer.is_server_error:
             raise AccessError(503, "UNAVAILABLE", f"Supabase Auth answered HTTP {answer.status_code}")
+        if not answer.is_success and _body_of(answer).get("error_code") == "captcha_failed":
+            raise AccessError(403, "CAPTCHA_REQUIRED", "the project asks for a CAPTCHA: use an access token")
         return answer
+
+
+def _body_of(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _tokens(answer: httpx.Response) -> Response:
     if answer.status_code == _TOO_MANY:
         raise AccessError(429, "RATE_LIMITED", "too many attempts: wait a minute")
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    if not answer.is_success or not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
+    body = _body_of(answer)
+    if not answer.is_success or not isinstance(body.get("access_token"), str):
         raise AccessError(401, "SIGN_IN_FAILED", "Supabase did not accept that: check what you entered")
     return JSONResponse({name: body.get(name) for name in _ANSWER}, headers={"Cache-Control": "no-store"})

@@ -170,6 +170,7 @@ async def _serve(stack: LocalSupabase, progress: Progress, options: Options) -> 
                 supabase_url=stack.info.supabase_url,
                 supabase_secret_key=SecretStr(stack.info.secret_key),
                 supabase_jwt_secret=SecretStr(stack.info.jwt_secret),
+                supabase_publishable_key=stack.info.publishable_key,
                 port=options.bridge_port,
                 debounce=options.debounce,
                 max_wait=max(LONGEST_WAIT, options.debounce),

@@ -32,6 +32,7 @@ def bridge_settings(stack: StackInfo, **changes: Any) -> BridgeSettings:
         "supabase_url": stack.supabase_url,
         "supabase_secret_key": stack.secret_key,
         "supabase_jwt_secret": stack.jwt_secret or None,
+        "supabase_publishable_key": stack.publishable_key or None,
         "port": 0,
         "reconcile_interval": 1.0,
         **changes,

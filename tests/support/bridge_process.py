@@ -53,6 +53,7 @@ class BridgeProcess:
             "SUPABASE_URL": stack.supabase_url,
             "SUPABASE_SECRET_KEY": stack.secret_key,
             "SUPABASE_JWT_SECRET": stack.jwt_secret,
+            "SUPABASE_PUBLISHABLE_KEY": stack.publishable_key,
             **{f"BRIDGE_{name.upper()}": str(value) for name, value in names.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -31,6 +31,7 @@ def test_settings_come_from_the_environment_and_from_dotenv(tmp_path: Path) -> N
         ({}, ["SUPABASE_URL: is not set", "SUPABASE_SECRET_KEY: is not set"]),
         ({**ENV, "SUPABASE_URL": "postgres://x"}, ["SUPABASE_URL"]),
         ({**ENV, "BRIDGE_PORT": "high"}, ["BRIDGE_PORT"]),
+        ({**ENV, "SUPABASE_PUBLISHABLE_KEY": "sb_secret_hush"}, ["SUPABASE_PUBLISHABLE_KEY"]),
         ({**ENV, "BRIDGE_DEBOUNCE": "9"}, ["max_wait must not be shorter than debounce"]),
     ],
 )

@@ -1,0 +1,115 @@
+"""The dashboard's endpoints as they answer before any database is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from realtime_bridge import Bridge, BridgeSettings
+from realtime_bridge.app import create_app
+
+SECRET = "sb_secret_unit"  # noqa: S105 - opens nothing
+PUBLISHABLE = "sb_publishable_unit"
+LEGACY = "legacy.service.key"
+ANN = {"email": "ann@example.test", "password": "x"}
+TOKENS = {"access_token": "a", "refresh_token": "r", "expires_at": 1}
+
+
+class AuthServer(ThreadingHTTPServer):
+    """A server that takes the place of Supabase Auth and remembers who asked with what.
+
+    Attributes:
+        asked: Path, ``apikey`` and ``Authorization`` of each request to Auth.
+        answer: Status and body of what it answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str | None, str | None]] = []
+        self.answer: tuple[int, dict[str, Any]] = (200, TOKENS)
+
+    @property
+    def url(self) -> str:
+        """The project's URL."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: AuthServer
+
+    def do_POST(self) -> None:
+        """Answer as told; everything but Auth is absent."""
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        status: int = 404
+        body: dict[str, Any] = {}
+        if self.path.startswith("/auth/v1/"):
+            keys = self.headers.get("apikey"), self.headers.get("authorization")
+            self.server.asked.append((self.path.removeprefix("/auth/v1/"), *keys))
+            status, body = self.server.answer
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def auth() -> Iterator[AuthServer]:
+    """The auth server of the project."""
+    with AuthServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.asynccontextmanager
+async def bridge_of(auth: AuthServer, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a bridge of the project."""
+    values = {"supabase_secret_key": SecretStr(SECRET), "supabase_publishable_key": PUBLISHABLE, **changes}
+    async with Bridge(BridgeSettings(supabase_url=auth.url, **values)) as bridge:
+        transport = httpx.ASGITransport(create_app(bridge))
+        async with httpx.AsyncClient(transport=transport, base_url="http://bridge/dashboard/") as http:
+            yield http
+
+
+@pytest.mark.parametrize("secret", [SECRET, LEGACY])
+async def test_signing_in_takes_the_rights_of_a_browser(auth: AuthServer, secret: str) -> None:
+    """Every call to Supabase Auth carries the publishable key, and none the service key, new or legacy."""
+    async with bridge_of(auth, supabase_secret_key=SecretStr(secret)) as http:
+        assert (await http.post("sign-in/password", json=ANN)).json() == TOKENS
+        assert (await http.post("sign-in/code", json=ANN)).json() == {}
+        assert (await http.post("sign-in/verify", json={**ANN, "token": "123456"})).json() == TOKENS
+        assert (await http.post("sign-in/refresh", json={"refresh_token": "r"})).json() == TOKENS
+    assert auth.asked == [
+        (path, PUBLISHABLE, None)
+        for path in ("token?grant_type=password", "otp", "verify", "token?grant_type=refresh_token")
+    ]
+
+
+async def test_without_a_publishable_key_nobody_signs_in_by_email(auth: AuthServer) -> None:
+    """Where the bridge has no publishable key it says so, names the variable, and asks Supabase Auth nothing."""
+    async with bridge_of(auth, supabase_publishable_key=None) as http:
+        answer = await http.post("sign-in/password", json=ANN)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "SIGN_IN_OFF")
+    assert "SUPABASE_PUBLISHABLE_KEY" in answer.json()["error"]["message"]
+    assert auth.asked == []
+
+
+@pytest.mark.parametrize("path", ["password", "code"])
+async def test_a_captcha_is_named(auth: AuthServer, path: str) -> None:
+    """A project that asks for a CAPTCHA is told apart from a wrong password, and no code is said to be sent."""
+    auth.answer = (400, {"code": 400, "error_code": "captcha_failed", "msg": "captcha protection: request disallowed"})
+    async with bridge_of(auth) as http:
+        answer = await http.post(f"sign-in/{path}", json=ANN)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "CAPTCHA_REQUIRED")
