@@ -165,6 +165,11 @@ def united(ours: Ledger, theirs: Ledger) -> dict[date, Entry]:
     return union
 
 
+def taken_over(ours: Ledger, theirs: Ledger) -> set[date]:
+    """The days of their ledger that a union takes from it."""
+    return {day for day, entry in theirs.items() if day not in ours or better(entry, ours[day])}
+
+
 def better(one: Entry, than: Entry) -> bool:
     """Whether an entry of the same day wins."""
     if RANK[one.kind] != RANK[than.kind]:
@@ -225,8 +230,8 @@ def with_ledger(target: User, other: User, now: datetime) -> User:
     assert target.row is not None
     assert other.row is not None
     union = united(target.ledger, other.ledger)
-    entered = {day for day, entry in union.items() if target.ledger.get(day) != entry}
-    merged = dataclasses.replace(target, ledger=bridged(target, union, entered) if entered else union)
+    new = taken_over(target.ledger, other.ledger)
+    merged = dataclasses.replace(target, ledger=bridged(target, union, new) if new else union)
     later: dict[str, object] = {}
     fresh = expiry(other.row.last, zone_of_both(target, other))
     if (other.row.last == target.row.last and other.row.expires_at > target.row.expires_at) or (

@@ -253,6 +253,9 @@ begin
   -- the days that were covered because of this one go with it, and whatever the days on both sides cover comes back
   delete from public.streak_days d
   where d.user_id = p_user_id and d.day > coalesce(v_before, '-infinity') and d.day < coalesce(v_after, 'infinity');
+  -- if the day comes back it is by somebody else's doing, which no undoing of a repair may take
+  update private.streak_repair_users r set days = array_remove(r.days, p_day)
+  where r.user_id = p_user_id and p_day = any (r.days);
   if v_before is not null then
     perform private.bridge_gaps(array[p_user_id], array[v_before]);
   end if;
@@ -427,9 +430,11 @@ begin
     format('merged from %s: %s', p_from, p_reason)
   ) s;
   perform private.drop_streak(v_from, format('merged into %s: %s', p_into, p_reason), v_started_at);
-  -- what a mass repair gave can still be taken back
+  -- what a mass repair gave can still be taken back, but not what p_into had by itself
   insert into private.streak_repair_users as r (repair_id, user_id, days)
-  select f.repair_id, p_into, f.days from private.streak_repair_users f where f.user_id = p_from
+  select f.repair_id, p_into, array_agg(d order by d) from private.streak_repair_users f, unnest(f.days) d
+  where f.user_id = p_from and d = any (v_days)
+  group by f.repair_id
   on conflict (repair_id, user_id) do update set days = array(select distinct unnest(r.days || excluded.days) order by 1);
   delete from private.streak_repair_users f where f.user_id = p_from;
   return v_answer;

@@ -79,7 +79,11 @@ class OperationsMachine(StreakMachine):
         request_id = self.request(named=named)
 
         def expected() -> object:
-            self.users[user_id], said = model_operations.undo(self.users[user_id], self.now, day, request_id)
+            before = self.users[user_id]
+            self.users[user_id], said = model_operations.undo(before, self.now, day, request_id)
+            if self.users[user_id] != before:
+                for users in self.repairs.values():
+                    users.get(user_id, set()).discard(day)  # if it comes back, it is no repair's any more
             return said
 
         for _ in range(1 + (again and named)):
@@ -103,12 +107,13 @@ class OperationsMachine(StreakMachine):
         request_id = self.request(named=named)
 
         def expected() -> object:
-            merges = self.users[one].row is not None
+            merges, before = self.users[one].row is not None, self.users
             self.users, said = model_operations.merge(self.users, self.now, one, other, request_id)
             if merges and self.users[one].row is None:
+                entered = model_operations.taken_over(before[other].ledger, before[one].ledger)
                 for users in self.repairs.values():
                     if one in users:
-                        users[other] = users.get(other, set()) | users.pop(one)
+                        users[other] = users.get(other, set()) | (users.pop(one) & entered)
             return said
 
         for _ in range(1 + again):

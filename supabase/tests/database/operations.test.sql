@@ -1,6 +1,6 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(52);
+select plan(54);
 
 insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 9) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
@@ -190,6 +190,45 @@ select public.merge_user_streaks(pg_temp.u(9), pg_temp.u(8), 'one person');
 select is(
   (select string_agg(d.day || ' ' || d.kind, ', ' order by d.day) from public.streak_days d where d.user_id = pg_temp.u(8)),
   '2026-02-02 active, 2026-02-03 skipped, 2026-02-04 active', 'a journey between two accounts is none missed'
+);
+
+-- two users with the same gap: the one recovered by hand, the other by a repair, then merged
+insert into auth.users (id) select ('00000000-0000-4000-8000-0000000000' || n)::uuid from generate_series(11, 13) n;
+create function pg_temp.repair_of(p_ago integer) returns bigint language plpgsql as $$
+declare
+  v_id bigint;
+begin
+  select r.repair_id into v_id
+  from public.start_streak_repair(pg_temp.noon(p_ago), pg_temp.noon(p_ago) + interval '1 hour', 'an outage') r;
+  perform public.continue_streak_repair(v_id, 1000);
+  return v_id;
+end
+$$;
+select public.import_user_activity(
+  array_fill(('00000000-0000-4000-8000-0000000000' || u)::uuid, array[4]),
+  array[pg_temp.noon(26), pg_temp.noon(25), pg_temp.noon(23), pg_temp.noon(22)], array_fill('UTC'::text, array[4])
+) from generate_series(11, 13) u;
+select public.recover_user_streak(
+  '00000000-0000-4000-8000-000000000011', pg_temp.day(24), pg_temp.day(24), 'by hand'
+);
+create temporary table third as select pg_temp.repair_of(24) as id;
+select public.merge_user_streaks(
+  '00000000-0000-4000-8000-000000000012', '00000000-0000-4000-8000-000000000011', 'one person'
+);
+select public.undo_user_activity('00000000-0000-4000-8000-000000000013', pg_temp.day(24), 'not so');
+select public.recover_user_streak(
+  '00000000-0000-4000-8000-000000000013', pg_temp.day(24), pg_temp.day(24), 'by hand'
+);
+select public.undo_streak_repair((select id from third), 1000);
+select is(
+  (select d.kind from public.streak_days d
+   where d.user_id = '00000000-0000-4000-8000-000000000011' and d.day = pg_temp.day(24)),
+  'repaired', 'a day that the other account had by itself outlives the undoing of a repair that came with the merge'
+);
+select is(
+  (select d.kind from public.streak_days d
+   where d.user_id = '00000000-0000-4000-8000-000000000013' and d.day = pg_temp.day(24)),
+  'repaired', 'a repaired day that was undone and then recovered by hand is no longer the repair''s'
 );
 
 -- 6. Retention ------------------------------------------------------------------------------------------------------------
