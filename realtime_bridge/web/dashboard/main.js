@@ -28,7 +28,7 @@ const model = new Model();
 const overview = new Overview(model);
 const user = new UserView((text) => setText($("announcer"), text));
 const signIn = new SignIn(enter);
-const state = { me: null, connection: "connecting", bridge: null, reason: null, dirty: false, frame: 0, drawn: 0, fill: true, hiddenAt: 0 };
+const state = { me: null, connection: "connecting", bridge: null, reason: null, lost: null, dirty: false, frame: 0, drawn: 0, fill: true, hiddenAt: 0 };
 const due = { summary: 0, board: 0, risk: 0, user: 0 };
 const busy = new Set();
 let stream = null;
@@ -79,6 +79,7 @@ async function open() {
   state.bridge = me.state;
   state.reason = me.reason;
   state.fill = true;
+  state.lost = null;
   user.milestones = me.milestones;
   $("sign-out").hidden = false;
   $("search").hidden = !me.operator;
@@ -160,7 +161,8 @@ function hear(message) {
 
 function onConnection(connection) {
   if (connection === "open") {
-    if (state.connection !== "open" && state.connection !== "connecting") setText($("announcer"), "Connected again.");
+    if (state.lost) setText($("announcer"), "Connected again.");
+    state.lost = false;
     // Nothing is said of a bridge that is live; of any other the first message says so.
     state.bridge = "live";
     state.reason = null;
@@ -168,7 +170,10 @@ function onConnection(connection) {
     state.fill = true;
     Object.assign(due, { summary: 0, board: 0, risk: 0, user: 0 });
     fetchDue();
-  } else if (state.connection === "open") setText($("announcer"), "The connection is lost. What you see may be old.");
+  } else if (connection !== "connecting" && state.lost === false) {
+    state.lost = true;
+    setText($("announcer"), "The connection is lost. What you see may be old.");
+  }
   if (connection !== "connecting" || state.connection === "open" || !model.summary) state.connection = connection;
   drawStatus();
 }

@@ -3,6 +3,9 @@
 const FIRST_PAUSE_MS = 400;
 const LONGEST_PAUSE_MS = 8_000;
 const RESTART = 1012;
+const CHECK_MS = 30_000;
+const CLOCK_JUMP_MS = 5_000;
+const SILENCE_MS = 600_000;
 
 export class Stream {
   #socket = null;
@@ -11,6 +14,10 @@ export class Stream {
   #timer = 0;
   #run = 0;
   #stopped = true;
+  #closed = null;
+  #heard = 0;
+  #patience = SILENCE_MS;
+  #checked = [0, 0];
 
   /**
    * @param ticket  fetches a ticket
@@ -21,18 +28,24 @@ export class Stream {
    */
   constructor({ ticket, query, onMessage, onState, onDenied }) {
     Object.assign(this, { ticket, query, onMessage, onState, onDenied });
-    addEventListener("online", () => this.renew());
-    addEventListener("offline", () => this.#offline());
   }
 
   start() {
     this.#stopped = false;
+    this.#closed = new AbortController();
+    const { signal } = this.#closed;
+    addEventListener("online", () => this.renew(), { signal });
+    addEventListener("offline", () => this.#offline(), { signal });
+    this.#checked = [Date.now(), performance.now()];
+    const check = setInterval(() => this.#check(), CHECK_MS);
+    signal.addEventListener("abort", () => clearInterval(check));
     this.#connect();
   }
 
   stop() {
     this.#stopped = true;
     this.#last = null;
+    this.#closed?.abort();
     this.#drop();
   }
 
@@ -41,6 +54,15 @@ export class Stream {
     if (this.#stopped) return;
     this.#attempts = 0;
     this.#connect();
+  }
+
+  /** A browser cannot see that a silent socket is dead: after a sleep or a long silence it is replaced, and resumes. */
+  #check() {
+    const [wall, steady] = [Date.now(), performance.now()];
+    const passed = steady - this.#checked[1];
+    const jump = Math.abs(wall - this.#checked[0] - passed) > CLOCK_JUMP_MS || passed > 4 * CHECK_MS;
+    this.#checked = [wall, steady];
+    if (this.#socket && (jump || steady - this.#heard > this.#patience)) this.renew();
   }
 
   #drop() {
@@ -80,8 +102,12 @@ export class Stream {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
+    this.#heard = performance.now();
     socket.onopen = () => {
       this.#attempts = 0;
+      this.#heard = performance.now();
+      // Jittered, so that dashboards that were opened together do not renew together.
+      this.#patience = SILENCE_MS * (0.8 + Math.random() * 0.4);
       if (run === this.#run) this.onState("open");
     };
     socket.onmessage = (event) => {
@@ -95,8 +121,10 @@ export class Stream {
   }
 
   #hear(message) {
-    // Messages about the bridge itself carry no place in the stream.
-    if (message.type !== "state") this.#last = `${message.epoch}:${message.seq}`;
+    this.#heard = performance.now();
+    // Messages about the bridge itself, and the first snapshots but the last, carry no place to resume from.
+    if (message.type === "reset") this.#last = null;
+    else if (message.type !== "state" && message.seq > 0) this.#last = `${message.epoch}:${message.seq}`;
     this.onMessage(message);
   }
 
