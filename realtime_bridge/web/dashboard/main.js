@@ -203,10 +203,18 @@ function fetchDue() {
 }
 
 async function fetchSummary() {
-  const fill = state.fill;
-  const summary = await api.call(`/dashboard/summary?after=${encodeURIComponent(model.summary && !fill ? model.summary.cursor : "")}`);
-  if (fill) state.fill = false;
-  model.takeSummary(summary, fill);
+  const { me, fill } = state;
+  state.fill = false;
+  let summary;
+  try {
+    summary = await api.call(`/dashboard/summary?after=${encodeURIComponent(model.summary?.cursor ?? "")}`);
+  } catch (error) {
+    state.fill ||= fill;
+    throw error;
+  }
+  if (state.me !== me) return;
+  // The cursor moves on also while the stream is down: what is read then will not come again.
+  model.takeSummary(summary, fill || state.fill || state.connection !== "open");
   state.bridge = summary.state;
   state.reason = summary.reason;
 }
