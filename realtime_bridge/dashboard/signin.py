@@ -1,12 +1,13 @@
 """Signing in by e-mail: Supabase Auth, reached through the bridge so that the page needs no other address."""
 
+import hashlib
 import json
 from typing import Any
 
 import httpx
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -15,7 +16,10 @@ from realtime_bridge.auth import AccessError
 
 _LARGEST = 8192
 _LONGEST = 4096
-_ATTEMPTS = RateLimitItemPerMinute(20)
+# Behind a proxy all have one address: guessing is held back by the e-mail address it is about, floods by theirs.
+_OF_EMAIL = RateLimitItemPerMinute(10, namespace="email")
+_OF_ADDRESS = RateLimitItemPerMinute(60, namespace="address")
+_OF_TOKEN = RateLimitItemPerMinute(10, namespace="token")
 _ANSWER = ("access_token", "refresh_token", "expires_at")
 _TOO_MANY = 429
 
@@ -30,16 +34,17 @@ class SignIn:
 
     def __init__(self, http: httpx.AsyncClient | None) -> None:
         self._http = http
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        # In fixed windows, since the storage forgets those of addresses that nobody uses any more.
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     async def password(self, request: Request) -> Response:
         """Exchange e-mail address and password for tokens."""
-        fields = await self._fields(request, "email", "password")
+        fields = await self._attempt(request, "email", "password")
         return _tokens(await self._send("token?grant_type=password", fields))
 
     async def code(self, request: Request) -> Response:
         """Send a code to the e-mail address of a user."""
-        fields = await self._fields(request, "email")
+        fields = await self._attempt(request, "email")
         answer = await self._send("otp", {**fields, "create_user": False})
         if answer.status_code == _TOO_MANY:
             raise AccessError(429, "RATE_LIMITED", "too many codes: wait a minute")
@@ -48,34 +53,25 @@ class SignIn:
 
     async def verify(self, request: Request) -> Response:
         """Exchange the code of an e-mail for tokens."""
-        fields = await self._fields(request, "email", "token")
+        fields = await self._attempt(request, "email", "token")
         return _tokens(await self._send("verify", {**fields, "type": "email"}))
 
     async def refresh(self, request: Request) -> Response:
         """Exchange a refresh token for new tokens."""
-        fields = await self._fields(request, "refresh_token")
+        fields = await _fields(request, "refresh_token")
+        self._count(_OF_TOKEN, fields["refresh_token"])
         return _tokens(await self._send("token?grant_type=refresh_token", fields))
 
-    async def _fields(self, request: Request, *names: str) -> dict[str, Any]:
-        who = request.client.host if request.client else "?"
-        if not self._limiter.hit(_ATTEMPTS, who):
+    async def _attempt(self, request: Request, *names: str) -> dict[str, Any]:
+        self._count(_OF_ADDRESS, request.client.host if request.client else "?")
+        fields = await _fields(request, *names)
+        self._count(_OF_EMAIL, fields["email"].strip().casefold())
+        return fields
+
+    def _count(self, limit: RateLimitItem, whose: str) -> None:
+        # A hash has one length, whatever somebody sends, and tells a reader of memory nothing.
+        if not self._limiter.hit(limit, hashlib.sha256(whose.encode(errors="replace")).hexdigest()):
             raise AccessError(429, "RATE_LIMITED", "too many attempts: wait a minute")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _LARGEST:
-                raise BadRequest("body", f"at most {_LARGEST} bytes")
-        try:
-            values = json.loads(body)
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
-            raise BadRequest("body", "a JSON object is required")
-        for name in names:
-            value = values.get(name)
-            if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-                raise BadRequest(name, f"{name} is required")
-        return {name: values[name] for name in names}
 
     async def _send(self, path: str, body: dict[str, Any]) -> httpx.Response:
         if self._http is None:
@@ -91,6 +87,25 @@ class SignIn:
         if not answer.is_success and _body_of(answer).get("error_code") == "captcha_failed":
             raise AccessError(403, "CAPTCHA_REQUIRED", "the project asks for a CAPTCHA: use an access token")
         return answer
+
+
+async def _fields(request: Request, *names: str) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LARGEST:
+            raise BadRequest("body", f"at most {_LARGEST} bytes")
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise BadRequest("body", "a JSON object is required")
+    for name in names:
+        value = values.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+            raise BadRequest(name, f"{name} is required")
+    return {name: values[name] for name in names}
 
 
 def _body_of(answer: httpx.Response) -> dict[str, Any]:

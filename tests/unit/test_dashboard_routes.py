@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -113,3 +113,36 @@ async def test_a_captcha_is_named(auth: AuthServer, path: str) -> None:
     async with bridge_of(auth) as http:
         answer = await http.post(f"sign-in/{path}", json=ANN)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "CAPTCHA_REQUIRED")
+
+
+async def statuses(http: httpx.AsyncClient, path: str, bodies: Iterable[dict[str, str]]) -> list[int]:
+    """The statuses of attempts, one after another."""
+    return [(await http.post(f"sign-in/{path}", json=body)).status_code for body in bodies]
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the limits' window not end during a test."""
+    monkeypatch.setattr("limits.storage.memory.time.time", lambda: 1_800_000_000.0)
+
+
+@pytest.mark.usefixtures("still")
+async def test_guessing_is_held_back_by_email(auth: AuthServer) -> None:
+    """After ten attempts for one e-mail address, however written, it is refused; others and renewals are not."""
+    async with bridge_of(auth) as http:
+        spellings = ({**ANN, "email": email} for email in ["ann@example.test", " ANN@example.test"] * 5)
+        assert await statuses(http, "password", spellings) == [200] * 10
+        assert await statuses(http, "verify", [{**ANN, "token": "1"}]) == [429]
+        assert await statuses(http, "password", [{**ANN, "email": "bob@example.test"}]) == [200]
+        assert await statuses(http, "refresh", [{"refresh_token": "r"}] * 11) == [200] * 10 + [429]
+        assert await statuses(http, "refresh", [{"refresh_token": "other"}]) == [200]
+    assert len(auth.asked) == 22
+
+
+@pytest.mark.usefixtures("still")
+async def test_floods_are_held_back_by_address(auth: AuthServer) -> None:
+    """After sixty attempts from one address it is refused, whomever they are about; sessions are still renewed."""
+    async with bridge_of(auth) as http:
+        many = ({**ANN, "email": f"{number}@example.test"} for number in range(61))
+        assert await statuses(http, "code", many) == [200] * 60 + [429]
+        assert await statuses(http, "refresh", [{"refresh_token": "r"}]) == [200]
