@@ -14,7 +14,35 @@ from streak_client.errors import StreakError
 if TYPE_CHECKING:
     from streak_client._database import Connection
 
-TABLES = ("user_streaks", "streak_days", "streak_history", "user_profiles")
+TABLES = (
+    "user_streaks",
+    "streak_days",
+    "streak_history",
+    "streak_history_archive",
+    "streak_repairs",
+    "user_profiles",
+)
+PRIVATE_TABLES = ("streak_repair_users", "streak_timezones")
+# Signed-in users may call the other functions of the release, which show them their own.
+OPERATORS = (
+    "update_user_streak_atomic",
+    "update_user_streaks_batch",
+    "get_user_streaks",
+    "recover_user_streak",
+    "import_user_activity",
+    "rebuild_user_streak",
+    "expire_lapsed_streaks",
+    "undo_user_activity",
+    "merge_user_streaks",
+    "export_user_streak",
+    "erase_user_streak",
+    "preview_streak_repair",
+    "start_streak_repair",
+    "continue_streak_repair",
+    "undo_streak_repair",
+    "archive_streak_history",
+    "diagnose_streaks",
+)
 PUSH = "Run: supabase db push --remote"
 # Each is asked of one table by its functions; a plan that reads the whole table, or sorts it, lacks its index.
 QUERIES = {
@@ -35,18 +63,22 @@ QUERIES = {
     ),
 }
 _NOBODY = "'00000000-0000-0000-0000-000000000000'"
+# $1: tables that users may read at most; $2: those they have no right to; $3: functions, and what does their work.
 _RIGHTS = """
 select r.rolname || ' may ' || lower(p.right) || ' ' || t.name as found
 from unnest(array['anon', 'authenticated']) as r (rolname)
-cross join unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) as p ("right")
-cross join unnest(array['user_streaks', 'streak_days', 'streak_history']) as t (name)
-where has_table_privilege(r.rolname, 'public.' || t.name, p.right)
+cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) as p ("right")
+cross join (
+  select n, to_regclass(n), false from unnest($1::text[]) n
+  union all
+  select n, to_regclass(n), true from unnest($2::text[]) n
+) as t (name, oid, hidden)
+where (t.hidden or p.right <> 'SELECT') and has_table_privilege(r.rolname, t.oid, p.right)
 union all
 select r.rolname || ' may call ' || f.proname
 from unnest(array['anon', 'authenticated']) as r (rolname)
-join pg_catalog.pg_proc f on f.pronamespace = 'public'::regnamespace and f.proname = any (array[
-  'update_user_streak_atomic', 'update_user_streaks_batch', 'recover_user_streak', 'import_user_activity',
-  'rebuild_user_streak', 'expire_lapsed_streaks'])
+join pg_catalog.pg_proc f on f.proname = any ($3::text[])
+  and f.pronamespace = any (array[to_regnamespace('public'), to_regnamespace('private')])
 where has_function_privilege(r.rolname, f.oid, 'EXECUTE')
 order by 1
 """
@@ -110,8 +142,8 @@ async def _publication(connection: Connection) -> Finding:
 async def _indexes(connection: Connection) -> Finding:
     broken = await connection.fetch(
         "select i.indexrelid::regclass::text as name from pg_catalog.pg_index i "
-        "where not i.indisvalid and i.indrelid = any ($1::text[]::regclass[])",
-        [f"public.{name}" for name in TABLES],
+        "where not i.indisvalid and i.indrelid = any (select to_regclass(n) from unnest($1::text[]) n)",
+        [*(f"public.{name}" for name in TABLES), *(f"private.{name}" for name in PRIVATE_TABLES)],
     )
     if broken:
         names = ", ".join(row["name"] for row in broken)
@@ -141,7 +173,8 @@ def _nodes(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 async def _row_security(connection: Connection) -> Finding:
     open_tables = await connection.fetch(
-        "select c.relname from pg_catalog.pg_class c where c.oid = any ($1::text[]::regclass[]) and not ("
+        "select c.relname from pg_catalog.pg_class c "
+        "where c.oid = any (select to_regclass(n) from unnest($1::text[]) n) and not ("
         "c.relrowsecurity and exists (select from pg_catalog.pg_policy p where p.polrelid = c.oid)) order by 1",
         [f"public.{name}" for name in TABLES],
     )
@@ -149,7 +182,10 @@ async def _row_security(connection: Connection) -> Finding:
         names = ", ".join(row["relname"] for row in open_tables)
         remedy = "Run: alter table ... enable row level security; and add the policy that its migration has."
         return Finding("row security", "failed", f"no row level security, or no policy: {names}", remedy)
-    rights = [row["found"] for row in await connection.fetch(_RIGHTS)]
+    # The rights to user_profiles are the project's own affair.
+    hidden = ["public.streak_repairs", *(f"private.{name}" for name in PRIVATE_TABLES)]
+    shown = [f"public.{name}" for name in TABLES if name not in {"user_profiles", "streak_repairs"}]
+    rights = [row["found"] for row in await connection.fetch(_RIGHTS, shown, hidden, list(OPERATORS))]
     if rights:
         return Finding("row security", "failed", "; ".join(rights), "Revoke what was granted by hand.")
     return Finding("row security", "ok", "users read their own rows, and nobody but service_role writes")

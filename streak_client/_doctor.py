@@ -53,8 +53,28 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
         "p_request_id": None,
     },
     "import_user_activity": {"p_user_ids": [], "p_activity_ats": [], "p_timezones": []},
+    "rebuild_user_streak": {"p_user_id": None},
+    "expire_lapsed_streaks": {"p_limit": 0},
+    "undo_user_activity": {"p_user_id": None, "p_day": None, "p_reason": None, "p_request_id": None},
+    "merge_user_streaks": {"p_from": None, "p_into": None, "p_reason": None, "p_request_id": None},
+    "export_user_streak": {"p_user_id": None},
+    "erase_user_streak": {"p_user_id": None},
+    "preview_streak_repair": {"p_from": None, "p_to": None, "p_after": None, "p_limit": 0, "p_sample": 0},
+    "start_streak_repair": {"p_from": None, "p_to": None, "p_reason": None, "p_request_id": None},
+    "continue_streak_repair": {"p_repair_id": 0, "p_limit": 0},
+    "undo_streak_repair": {"p_repair_id": 0, "p_limit": 0},
+    "explain_user_streak": {"p_user_id": NOBODY},
+    "archive_streak_history": {"p_older_than": None, "p_limit": 0, "p_remove": False},
+    "diagnose_streaks": {"p_limit": 0},
 }
-TABLES = ("user_streaks", "streak_history", "streak_days")
+# Each with a column to order its rows by.
+TABLES = {
+    "user_streaks": "user_id",
+    "streak_history": "user_id",
+    "streak_days": "user_id",
+    "streak_history_archive": "user_id",
+    "streak_repairs": "id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +156,7 @@ def _service_and_key(driver: Driver) -> Iterator[Finding]:
 
 def _schema_and_rights(driver: Driver) -> Iterator[Finding]:
     requests: dict[str, Request] = {name: Rpc(name, params) for name, params in FUNCTIONS.items()}
-    requests |= {name: Select(name, (), "user_id", descending=False, limit=1) for name in TABLES}
+    requests |= {name: Select(name, (), column, descending=False, limit=1) for name, column in TABLES.items()}
     errors = {name: error for name, request in requests.items() if (error := _ask(driver, request))}
     missing = [name for name, error in errors.items() if isinstance(error, ConfigurationError)]
     denied = [name for name, error in errors.items() if isinstance(error, PermissionDeniedError)]

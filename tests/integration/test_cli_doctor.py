@@ -82,6 +82,40 @@ async def test_a_missing_function_a_lost_right_and_an_open_door(
     assert "SUPABASE_PUBLISHABLE_KEY" in (findings["public rights"][1] or "")
 
 
+@pytest.mark.parametrize("name", ["erase_user_streak", "streak_repairs"])
+async def test_a_database_of_an_earlier_release(name: str, db: Connection) -> None:
+    """An operators' function or table that is not there is named, and the migrations that bring it are the remedy."""
+    kind = "function" if name in _doctor.FUNCTIONS else "table"
+    await db.execute(f"alter {kind} public.{name} rename to mislaid")
+    try:
+        result = await asyncio.to_thread(CliRunner().invoke, main, ["doctor", "--json"])
+    finally:
+        await db.execute(f"alter {kind} public.mislaid rename to {name}")
+    findings = {each["check"]: each for each in map(json.loads, result.stdout.splitlines())}
+    assert (result.exit_code, [check for check in findings if findings[check]["status"] == "failed"]) == (1, ["schema"])
+    assert findings["schema"]["detail"] == f"missing, or not of this release: {name}"
+    assert "db push" in findings["schema"]["remedy"]
+
+
+@pytest.mark.parametrize("name", _doctor.FUNCTIONS)
+async def test_no_check_writes(name: str, db: Connection) -> None:
+    """What the doctor asks of each function writes nothing and locks no row, answered or refused as bad input."""
+    arguments = ", ".join(f"{key} => {literal(value)}" for key, value in _doctor.FUNCTIONS[name].items())
+    async with db.transaction():
+        try:
+            async with db.transaction():
+                await db.fetch(f"select * from public.{name}({arguments})")  # noqa: S608 - our own names
+        except asyncpg.PostgresError as error:
+            assert error.sqlstate in {"22023", "23503"}, error  # noqa: PT017 - an answer is as good
+        # PostgreSQL gives a transaction an id with its first write or row lock, undone or not.
+        assert await db.fetchval("select pg_current_xact_id_if_assigned() is null")
+
+
+def literal(value: object) -> str:
+    """A value of JSON as SQL writes it."""
+    return "null" if value is None else f"'{value}'".replace("[]", "{}")
+
+
 async def test_a_table_that_is_not_published(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the publication no change is heard, and the statement that mends it is given."""
     monkeypatch.setattr("streak_client.cli.doctor.LIVE_SECONDS", 5.0)
