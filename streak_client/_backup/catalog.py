@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 USERS = "auth.users"
 PROFILES = "public.user_profiles"
-_PROFILE_COLUMNS = ("timezone", "leaderboard_opt_out")
+OPT_OUT = "leaderboard_opt_out"
+_PROFILE_COLUMNS = ("timezone", OPT_OUT)
 
 # By name: a platform has tables of its own that are called alike, such as streak_badges. Those are none of ours.
 TABLES = (
@@ -28,6 +29,8 @@ TABLES = (
     PROFILES,
     "public.user_streaks",
 )
+# Profiles are the platform's, and the zones are there after the migrations.
+_MERGED = (PROFILES, "private.streak_timezones")
 _TABLES = """
 select c.oid, n.nspname || '.' || c.relname as name
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -61,8 +64,7 @@ class CatalogTable:
         columns: What a backup holds of it.
         key: Its primary key, or what names the user in a profile.
         insertable: Whether a row with these columns alone can be made.
-        merged: Whether a restore adds to its rows rather than filling it: profiles are the platform's, and what names
-            no user (zones, settings) is there after the migrations.
+        merged: Whether a restore adds to its rows rather than filling it.
         sequences: Columns that draw from a sequence of the table's own, with that sequence's name.
         users: Columns that refer to ``auth.users``.
     """
@@ -130,17 +132,16 @@ async def _table(connection: Connection, oid: int, name: str, users: tuple[str, 
     rows = await connection.fetch(_COLUMNS, oid, quoted(name))
     columns = [row["attname"] for row in rows]
     key = [row["attname"] for row in rows if row["key"]]
-    merged = bool(key) and "user_id" not in columns
     if name == PROFILES:
         # The platform's own columns are the platform's to keep.
-        key, merged = ["user_id" if "user_id" in columns else "id"], True
+        key = ["user_id" if "user_id" in columns else "id"]
         columns = [column for column in columns if column in (*key, *_PROFILE_COLUMNS)]
     return CatalogTable(
         name=name,
         columns=tuple(columns),
         key=tuple(key),
         insertable=all(row["attname"] in columns for row in rows if row["needed"]),
-        merged=merged,
+        merged=name in _MERGED,
         sequences=tuple((row["attname"], row["sequence"]) for row in rows if row["sequence"]),
         users=users,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from streak_client._backup.archive import Manifest, Reader, Table
 from streak_client._backup.catalog import (
+    OPT_OUT,
     USERS,
     CatalogTable,
     applied_migrations,
@@ -193,7 +194,7 @@ class _Restore:
         same = " and ".join(f"t.{column_list([each])} = s.{column_list([each])}" for each in table.key)
         rest = [each for each in saved.columns if each not in table.key and each not in dict(table.sequences)]
         if rest:
-            values = ", ".join(f"{column_list([each])} = s.{column_list([each])}" for each in rest)
+            values = ", ".join(f"{column_list([each])} = {_merged(each)}" for each in rest)
             await self._connection.execute(f"update {name} t set {values} from {staged} s where {same}")  # noqa: S608
         if table.insertable:
             missing = f"select {columns} from {staged} s where not exists (select from {name} t where {same})"  # noqa: S608
@@ -235,3 +236,9 @@ class _Restore:
                     sequence,
                     last,
                 )
+
+
+def _merged(column: str) -> str:
+    """What a row that is there gets: who opted out since the backup stays out of the leaderboard."""
+    name = column_list([column])
+    return f"case when t.{name} then true else s.{name} end" if column == OPT_OUT else f"s.{name}"

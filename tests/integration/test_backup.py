@@ -22,7 +22,7 @@ from local_supabase.stack import StackInfo
 from streak_client._backup.archive import Table
 from streak_client._backup.dump import back_up
 from streak_client.cli import main
-from tests.support.backup_field import BY_HAND, LAPSED, Connection, everything, fill, opened, update
+from tests.support.backup_field import BY_HAND, LAPSED, TRAVELLER, Connection, everything, fill, opened, update
 from tests.support.database import database_name
 from tests.support.migrated import database
 
@@ -107,6 +107,35 @@ async def alter(url: str) -> None:
         await update(connection, LAPSED, await connection.fetchval("select now()"))
         await connection.execute("delete from public.user_streaks where user_id = $1", BY_HAND)
         await connection.execute("update public.user_profiles set timezone = 'Asia/Tokyo'")
+        await connection.execute(REPAIR)
+
+
+REPAIR = """
+select public.start_streak_repair(now() - interval '5 days', now() - interval '4 days', 'another outage')
+"""
+
+
+def test_a_repair_is_a_row_that_is_never_overwritten(saved: Path, own_database: str) -> None:
+    """A database that holds no streak but the record of a repair is refused, and keeps that record."""
+    asyncio.run(execute(own_database, REPAIR))
+    before = asyncio.run(everything(own_database))
+    refused = run(own_database, "restore", str(saved), "--create-users")
+    assert refused.exit_code == 2
+    assert "public.streak_repairs" in refused.output
+    assert asyncio.run(everything(own_database)) == before
+
+
+async def test_who_opted_out_since_the_backup_stays_out(saved: Path, own_database: str) -> None:
+    """A restore turns no opt-out off: neither one that the backup lacks nor one that it holds."""
+    restored = await asyncio.to_thread(run, own_database, "restore", str(saved), "--create-users")
+    assert restored.exit_code == 0, restored.output
+    await execute(own_database, "update public.user_profiles set leaderboard_opt_out = not leaderboard_opt_out")
+    assert (await asyncio.to_thread(run, own_database, "restore", str(saved), "--replace")).exit_code == 0
+    async with opened(own_database) as connection:
+        out = await connection.fetch("select user_id from public.user_profiles where leaderboard_opt_out order by 1")
+        shown = await connection.fetch("select user_id from public.get_streak_leaderboard(1000)")
+    assert [row["user_id"] for row in out] == [TRAVELLER, LAPSED]
+    assert not {TRAVELLER, LAPSED} & {row["user_id"] for row in shown}
 
 
 async def go_on(url: str) -> None:
