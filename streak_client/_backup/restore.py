@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streak_client._backup.archive import Manifest, Reader, Table
 from streak_client._backup.catalog import (
     OPT_OUT,
+    TABLES,
     USERS,
     CatalogTable,
     applied_migrations,
@@ -28,6 +29,15 @@ LOCK_SECONDS = 60
 _TRIGGERS = """
 select t.tgname from pg_catalog.pg_trigger t
 where t.tgrelid = $1::text::regclass and not t.tgisinternal and t.tgenabled = 'O' order by 1
+"""
+
+_REFERRING = """
+select distinct n.nspname || '.' || c.relname as name
+from pg_catalog.pg_constraint f
+join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where f.contype = 'f' and f.conparentid = 0 and f.confrelid = any ($1::text[]::regclass[])
+  and n.nspname || '.' || c.relname <> all ($2::text[])
+order by 1
 """
 
 
@@ -138,16 +148,29 @@ class _Restore:
                 raise ConfigurationError(f"This database lacks {what}: run supabase db push --remote first.")
 
     async def _check_empty(self, filled: list[CatalogTable]) -> None:
+        names = [each.name for each in filled]
         if self._plan.replace:
-            return
-        query = "select exists (select from {})"
-        full = [each.name for each in filled if await self._connection.fetchval(query.format(quoted(each.name)))]
-        if full:
+            await self._check_referring(names)
+        elif full := await self._with_rows(names):
             raise InvalidInputError(
                 f"This database has rows in {', '.join(full)}; nothing was changed. --replace deletes them first: "
                 "every streak that it holds now.",
                 field="replace",
             )
+
+    async def _check_referring(self, names: list[str]) -> None:
+        rows = await self._connection.fetch(_REFERRING, [quoted(name) for name in names], TABLES)
+        # Deleting what they refer to would delete or change their rows: the platform's, which no backup of ours holds.
+        if full := await self._with_rows([row["name"] for row in rows]):
+            raise InvalidInputError(
+                f"Rows of {', '.join(full)} refer to streaks; nothing was changed. Save and empty these tables, or "
+                "drop their foreign keys to streaks, before --replace.",
+                field="replace",
+            )
+
+    async def _with_rows(self, names: list[str]) -> list[str]:
+        query = "select exists (select from {})"
+        return [each for each in names if await self._connection.fetchval(query.format(quoted(each)))]
 
     async def _triggers(self, filled: list[CatalogTable]) -> list[tuple[str, str]]:
         # What they would do to a row is in the row already, and its history beside it. Foreign keys stay checked.

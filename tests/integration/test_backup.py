@@ -288,6 +288,21 @@ def test_the_platforms_own_tables_are_left_alone(full: str, saved: Path, own_dat
         assert not any("badges" in name for name in archive.namelist())
 
 
+def test_rows_that_refer_to_streaks_are_never_deleted_along(saved: Path, own_database: str) -> None:
+    """Where a table of the platform's has rows that would go with the streaks, --replace is refused and names it."""
+    assert run(own_database, "restore", str(saved), "--create-users").exit_code == 0
+    asyncio.run(
+        execute(
+            own_database,
+            "create table public.streak_badges as select user_id from public.user_streaks limit 1; alter table "
+            "public.streak_badges add foreign key (user_id) references public.user_streaks (user_id) on delete cascade",
+        )
+    )
+    refused = run(own_database, "restore", str(saved), "--replace")
+    assert (refused.exit_code, "Rows of public.streak_badges refer" in refused.output) == (2, True)
+    assert asyncio.run(badges(own_database)) == 1
+
+
 BADGES = "create table public.streak_badges (name text); insert into public.streak_badges values ('gold')"
 
 
