@@ -21,6 +21,8 @@ T = TypeVar("T")
 RETRIES = 3
 # The database gives a call of service_role 8 s on hosted projects.
 TIMEOUT = 15.0
+# Self-hosted projects may give the checks of a large database all the time they need.
+DIAGNOSIS_TIMEOUT = 120.0
 PAGE = 10_000
 
 
@@ -135,6 +137,7 @@ class Operator:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._driver = Driver(settings, RETRIES, TIMEOUT, Metrics())
 
     @classmethod
@@ -214,9 +217,13 @@ class Operator:
         return self._one(_Archived, "archive_streak_history", **params).archived
 
     def diagnose(self, limit: int) -> list[Diagnosis]:
-        """Run the database's checks, each with at most so many rows in its sample."""
+        """Run the database's checks, each with at most so many rows in its sample; once, since they are expensive."""
         adapter = TypeAdapter(list[Diagnosis])
-        return self._driver.run(_ask(Call(Rpc("diagnose_streaks", {"p_limit": limit}), rows_of(adapter))))
+        driver = Driver(self._settings, 0, DIAGNOSIS_TIMEOUT, Metrics())
+        try:
+            return driver.run(_ask(Call(Rpc("diagnose_streaks", {"p_limit": limit}), rows_of(adapter))))
+        finally:
+            driver.close()
 
     def _correct(self, function: str, **params: object) -> Correction:
         return self._one(Correction, function, **params, p_request_id=str(uuid4()))

@@ -113,13 +113,15 @@ def archive(  # noqa: PLR0913 - options
     if remove and not yes:
         click.confirm("Remove old history? There is no way back.", abort=True, err=True)
     age = None if older_than is None else timedelta(days=older_than)
-    total = 0
+    total = idle = 0
     with Operator.from_env() as operator:
-        while (moved := operator.archive(age, batch, remove=remove)) == batch:
+        # a batch leaves out users who are being deleted: only a second empty one says that nothing is left
+        while (moved := operator.archive(age, batch, remove=remove)) or not idle:
             total += moved
-            messages().print(f"{total} changes so far")
+            idle = 0 if moved else 1
+            if moved:
+                messages().print(f"{total} changes so far")
             time.sleep(pause)
-    total += moved
     if as_json:
         click.echo(json.dumps({"archived": total, "removed": remove}, separators=(",", ":")))
     else:

@@ -110,7 +110,7 @@ $$;
 comment on function public.archive_streak_history(interval, integer, boolean) is
   'Moves history older than p_older_than (by default private.history_retention(): null, none) into streak_history_archive, or '
   'with p_remove away, at most p_limit rows, and returns how many. The ledger, the row and each user''s latest change stay. '
-  'Call it again while it returns p_limit.';
+  'Call it again until it returns 0: a batch leaves out users who are being deleted, and may be smaller than p_limit.';
 
 -- 2. Export ---------------------------------------------------------------------------------------------------------------
 
