@@ -1,4 +1,4 @@
-"""Reference model of the streak rules (DESIGN.md, sections 3 and 4) in plain Python.
+"""Reference model of the streak rules (README, How it stays right) in plain Python.
 
 A user is a set of ledger days, a row of counters and what was answered before. Every operation is a pure function: it
 takes a user (or all users) and a clock, and returns the new user and the answer. Nothing here knows SQL: the state

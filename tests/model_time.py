@@ -1,4 +1,4 @@
-"""Days and zones for the reference model: rules 1 and 7 of DESIGN.md, from zoneinfo alone."""
+"""Days and zones for the reference model of the streak rules, from zoneinfo alone."""
 
 from __future__ import annotations
 

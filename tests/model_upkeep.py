@@ -1,4 +1,4 @@
-"""Reference model, second half: what maintenance, repair, imports and batches do (DESIGN.md, section 4)."""
+"""Reference model, second half: what maintenance, repair, imports and batches do."""
 
 from __future__ import annotations
 

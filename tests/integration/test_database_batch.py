@@ -201,7 +201,7 @@ def test_a_batch_is_its_calls(twice: Twice) -> None:
 
 @pytest.mark.parametrize("lag", [timedelta(days=8), -timedelta(minutes=10)])
 def test_a_bad_call_before_a_first_one_with_its_request_id(twice: Twice, lag: timedelta) -> None:
-    """Of a new user's two calls with one request id, the first out of time, the first is an error and the second counts."""
+    """Of a new user's two calls with one request id, the first out of time, that one fails and the second counts."""
     now = SEASONS[0].start
     ones = [Activity(USERS[0], at, "UTC", "once") for at in (now - lag, now, now)]
     taken = compare(twice, [(now, [])], ones)

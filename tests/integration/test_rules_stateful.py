@@ -1,4 +1,4 @@
-"""The database and the reference model under the same random schedules (DESIGN.md, section 3)."""
+"""The database and the reference model under the same random schedules (README, How it stays right)."""
 
 from __future__ import annotations
 

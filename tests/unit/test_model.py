@@ -1,4 +1,4 @@
-"""The reference model against cases worked out by hand from DESIGN.md, rules 1 to 9."""
+"""The reference model against cases worked out by hand from the streak rules, 1 to 9."""
 
 from __future__ import annotations
 
