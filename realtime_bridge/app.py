@@ -31,6 +31,7 @@ from realtime_bridge.websocket import Sockets
 from realtime_bridge.widget import widget_routes
 
 _MOST_ROWS = 1000
+_MOST_DIGITS = 9
 
 
 class _Surfaces:
@@ -220,7 +221,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 def _limit(request: Request) -> int:
     text = request.query_params.get("limit", "100")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_ROWS:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not 1 <= int(text) <= _MOST_ROWS:
         raise BadRequest("limit", f"limit must be a whole number from 1 to {_MOST_ROWS}")
     return int(text)
 

@@ -13,6 +13,9 @@ from realtime_bridge.messages import Message
 
 log = logging.getLogger(__name__)
 
+#: PostgreSQL's bigint has no more, and Python refuses to read thousands.
+_MOST_DIGITS = 18
+
 
 class Wakeup:
     """`asyncio.Event` for one that waits, and a tenth of its size."""
@@ -140,7 +143,7 @@ def parse_since(since: str | None) -> tuple[str, int] | None:
     if since is None:
         return None
     epoch, _, seq = since.rpartition(":")
-    if not epoch or not seq.isascii() or not seq.isdigit():
+    if not epoch or not seq.isascii() or not seq.isdigit() or len(seq) > _MOST_DIGITS:
         raise ValueError("since must be <epoch>:<seq>, the id of a message")
     return epoch, int(seq)
 

@@ -15,10 +15,10 @@ from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.dashboard.cache import Cache
 from realtime_bridge.dashboard.files import file_routes
-from realtime_bridge.dashboard.journal import HOUR, MINUTE, Journal
+from realtime_bridge.dashboard.journal import HOUR, MINUTE, Entry, Journal
 from realtime_bridge.dashboard.reads import Reads
 from realtime_bridge.dashboard.signin import SignIn
-from realtime_bridge.iteration import user_key
+from realtime_bridge.iteration import parse_since, user_key
 from realtime_bridge.messages import streak_of
 from realtime_bridge.reader import ReadError
 
@@ -69,13 +69,13 @@ class _Dashboard:
     async def summary(self, request: Request) -> Response:
         """Counts, rates, and what is new in the change log."""
         await self._operator(request)
-        after = _after(request, self._bridge.epoch)
+        after = _after(request)
         counts, _ = await asyncio.gather(
             self._cache.get("counts", 2.0, lambda: self._reads.counts(_now())),
             self._cache.get("journal", 0.0, self._read_journal),
         )
         totals = await self._cache.get("totals", 0.9, self._totals)
-        entries = self._journal.entries(after or 0, _RECENT if after is None else _MOST_NEW)
+        entries = self._new_since(after)
         health = self._bridge.health
         body = {
             **totals,
@@ -87,6 +87,14 @@ class _Dashboard:
             "reason": health.describe(),
         }
         return JSONResponse(body, headers=_NO_STORE)
+
+    def _new_since(self, after: tuple[str, int] | None) -> list[Entry]:
+        if after is None:
+            return self._journal.entries(0, _RECENT)
+        epoch, number = after
+        # What a page of another run lacks is not known: it gets all that there is room for, and leaves out what it has.
+        known = epoch == self._bridge.epoch and number <= self._journal.number
+        return self._journal.entries(number if known else 0, _MOST_NEW)
 
     async def leaderboard(self, request: Request) -> Response:
         """The best current streaks."""
@@ -207,7 +215,9 @@ def _user(request: Request, principal: Principal) -> str:
     return wanted[0]
 
 
-def _after(request: Request, epoch: str) -> int | None:
-    """The number of the last entry that the page has; None if it has none of this run."""
-    of, _, number = request.query_params.get("after", "").rpartition(":")
-    return int(number) if of == epoch and number.isascii() and number.isdigit() else None
+def _after(request: Request) -> tuple[str, int] | None:
+    """The run of the bridge and the number of the last entry that the page has; None if it has none."""
+    try:
+        return parse_since(request.query_params.get("after") or None)
+    except ValueError:
+        raise BadRequest("after", "after must be the `cursor` of an earlier answer") from None

@@ -6,8 +6,10 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ SECRET = "sb_secret_unit"  # noqa: S105 - opens nothing
 PUBLISHABLE = "sb_publishable_unit"
 LEGACY = "legacy.service.key"
 ANN = {"email": "ann@example.test", "password": "x"}
+OPERATOR = {"apikey": SECRET}
 TOKENS = {"access_token": "a", "refresh_token": "r", "expires_at": 1}
 
 
@@ -29,12 +32,14 @@ class AuthServer(ThreadingHTTPServer):
     Attributes:
         asked: Path, ``apikey`` and ``Authorization`` of each request to Auth.
         answer: Status and body of what it answers.
+        log: The change log that it shows, newest first.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str | None, str | None]] = []
         self.answer: tuple[int, dict[str, Any]] = (200, TOKENS)
+        self.log: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
@@ -57,6 +62,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
+
+    def do_GET(self) -> None:
+        """Show the change log in one page."""
+        whole = self.path.startswith("/rest/v1/streak_history") and "id=" not in self.path
+        body = json.dumps(self.server.log if whole else []).encode()
+        self.send_response(200)
+        self.send_header("Content-Range", "*/0")
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -146,3 +160,37 @@ async def test_floods_are_held_back_by_address(auth: AuthServer) -> None:
         many = ({**ANN, "email": f"{number}@example.test"} for number in range(61))
         assert await statuses(http, "code", many) == [200] * 60 + [429]
         assert await statuses(http, "refresh", [{"refresh_token": "r"}]) == [200]
+
+
+async def test_a_feed_loses_nothing_when_the_bridge_is_another(auth: AuthServer) -> None:
+    """A page without a cursor gets the newest entries; one whose cursor is of another run gets all that are kept."""
+    at = datetime.now(UTC).isoformat()
+    values = {"user_id": str(UUID(int=1)), "change_type": "STREAK_RESET", "version_after": 1, "created_at": at}
+    auth.log = [
+        {**values, "id": number, "old_current_streak": 1, "new_current_streak": 2} for number in range(100, 0, -1)
+    ]
+    async with bridge_of(auth) as http:
+
+        async def summary(after: str) -> dict[str, Any]:
+            answer = await http.get("summary", params={"after": after}, headers=OPERATOR)
+            made: dict[str, Any] = answer.raise_for_status().json()
+            return made
+
+        first = await summary("")
+        epoch, _, number = first["cursor"].rpartition(":")
+        assert (len(first["entries"]), number) == (60, "100")
+        assert len((await summary("gone:90"))["entries"]) == 100
+        assert len((await summary(f"{epoch}:101"))["entries"]) == 100
+        assert len((await summary(f"{epoch}:90"))["entries"]) == 10
+        assert (await summary(first["cursor"]))["entries"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/dashboard/summary?after=e:{}", "after"), ("/events?since=e:{}", "since"), ("/snapshot?limit={}", "limit")],
+)
+async def test_numbers_without_end_are_bad_input(auth: AuthServer, path: str, field: str) -> None:
+    """A number of thousands of digits is answered with 400 and the name of the parameter."""
+    async with bridge_of(auth) as http:
+        answer = await http.get(f"http://bridge{path.format('9' * 5000)}", headers=OPERATOR)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
