@@ -2,6 +2,15 @@
 
 -- 1. Changes of late ------------------------------------------------------------------------------------------------------
 
+create or replace function private.diagnosed_changes() returns integer
+language plpgsql immutable set search_path = '' as $$
+begin
+  return 100000;
+end
+$$;
+comment on function private.diagnosed_changes() is
+  'How many changes a check looks at, at most: the checks must end in time where a million changes come in a day.';
+
 create or replace function private.recent_history(p_window interval)
 returns setof public.streak_history
 language plpgsql stable set search_path = '' rows 1000 as $$
@@ -11,10 +20,11 @@ declare
 begin
   return query
   select h.* from public.streak_history h
-  where h.id >= v_since_id and h.created_at >= v_since and h.version is not null;
+  where h.id >= v_since_id and h.created_at >= v_since and h.version is not null
+  order by h.id desc limit private.diagnosed_changes();
 end
 $$;
-comment on function private.recent_history(interval) is 'What changed within a window, found by the primary key.';
+comment on function private.recent_history(interval) is 'What changed within a window, the newest changes first and no more than diagnosed_changes(), found by the primary key.';
 
 create or replace function private.hot_users(p_window interval, p_limit integer)
 returns table (user_id uuid, changes bigint, first_at timestamptz, last_at timestamptz)
@@ -151,22 +161,28 @@ comment on function private.slow_queries(integer) is
 create or replace function private.diagnose_streaks(p_limit integer)
 returns table (check_name text, status text, found bigint, detail text, sample jsonb)
 language plpgsql stable security definer set search_path = '' rows 8 as $$
+declare
+  v_bound constant integer := private.diagnosed_changes();
+  v_cut constant text := case
+    when (select count(*) from private.recent_history('1 day')) = v_bound
+      then format('; of the newest %s changes only', v_bound)
+    else '' end;
 begin
   return query
   with checks (n, check_name, bad, rows, detail) as (
     values
       (1, 'version gaps', 'failed', (select jsonb_agg(x) from private.version_gaps('1 day', p_limit) x),
-        'changes of the last day that the history does not explain'),
+        'changes of the last day that the history does not explain' || v_cut),
       (2, 'same-day duplicates', 'failed', (select jsonb_agg(x) from private.same_day_duplicates('1 day', p_limit) x),
-        'days that counted twice in the last day'),
+        'days that counted twice in the last day' || v_cut),
       (3, 'ledger', 'failed', (select jsonb_agg(x) from private.ledger_disagreements('1 hour', p_limit) x),
-        'rows changed in the last hour that disagree with the ledger: rebuild_user_streak mends each'),
+        'rows changed in the last hour that disagree with the ledger: rebuild_user_streak mends each' || v_cut),
       (4, 'lapses', 'warning', (select jsonb_agg(x) from private.unswept_lapses(p_limit) x),
         'lapses of over an hour ago that no sweep has written: is expire_lapsed_streaks called?'),
       (5, 'hot users', 'warning', (select jsonb_agg(x) from private.hot_users('1 minute', p_limit) x),
         'users with more than five changes in the last minute'),
       (6, 'broken streaks', 'info', (select jsonb_agg(x) from private.broken_streaks('1 day', p_limit) x),
-        'streaks that ended in the last day, the longest first'),
+        'streaks that ended in the last day, the longest first' || v_cut),
       (7, 'slow queries', 'info', (select jsonb_agg(x) from private.slow_queries(p_limit) x),
         'the slowest statements by pg_stat_statements, where it is loaded')
   )
@@ -188,13 +204,14 @@ begin
 end
 $$;
 comment on function public.diagnose_streaks(integer) is
-  'The operator''s questions at once, each with at most p_limit rows in sample: failed is an inconsistency, warning wants a '
+  'The operator''s questions at once, about at most the newest 100,000 changes (detail says so where there were more), each '
+  'with at most p_limit rows in sample: failed is an inconsistency, warning wants a '
   'look, info is for reading. The parts are functions of schema private, for SQL.';
 
 -- 3. Rights ---------------------------------------------------------------------------------------------------------------
 
 revoke all on function
-  private.recent_history(interval), private.hot_users(interval, integer), private.broken_streaks(interval, integer),
+  private.diagnosed_changes(), private.recent_history(interval), private.hot_users(interval, integer), private.broken_streaks(interval, integer),
   private.version_gaps(interval, integer), private.same_day_duplicates(interval, integer),
   private.ledger_disagreements(interval, integer), private.unswept_lapses(integer), private.slow_queries(integer),
   private.diagnose_streaks(integer), public.diagnose_streaks(integer)

@@ -1,6 +1,6 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(54);
+select plan(56);
 
 insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 9) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
@@ -236,6 +236,20 @@ select is(
 select is((select archived from public.archive_streak_history()), 0, 'nothing is archived unless somebody says how old');
 select throws_ok(
   $$select public.archive_streak_history('29 days')$$, '22023', null, 'nor while requests can be replayed'
+);
+
+-- 7. Checks -----------------------------------------------------------------------------------------------------------------
+
+select is_empty(
+  $$select * from public.diagnose_streaks() where detail like '%newest%'$$, 'the checks look at all changes of the last day'
+);
+create or replace function private.diagnosed_changes() returns integer
+language plpgsql immutable set search_path = '' as $$ begin return 2; end $$;
+select results_eq(
+  $$select count(*), (select array_agg(h.id) from private.recent_history('1 day') h)
+    from public.diagnose_streaks() where detail like '%; of the newest 2 changes only'$$,
+  $$select 4::bigint, (select array_agg(n.id) from (select id from public.streak_history order by id desc limit 2) n)$$,
+  'where there are too many, at the newest, and say so'
 );
 
 select * from finish();
