@@ -45,6 +45,7 @@ def restore_command(file: Path, create_users: bool, replace: bool, dry_run: bool
     """Put the streaks of FILE into a migrated database: all or none.
 
     DATABASE_URL names the database, as the owner of its tables. Without --replace it must have no streaks.
+    Updates wait until it is done, of a dry run too.
     """
     url = database_url(environment())
     manifest = _run(restore(url, file, Plan(create_users, replace, dry_run), _say))
