@@ -37,7 +37,6 @@ export class VirtualList {
   /** Forget all items, and leave none of them in the document. */
   clear() {
     this.show([]);
-    for (const row of this.#pool) row.remove();
     this.#pool = [];
   }
 
@@ -59,10 +58,22 @@ export class VirtualList {
       // Whoever moves through the list with the keyboard must not lose the place.
       if (row.contains(document.activeElement)) this.container.focus({ preventScroll: true });
       this.#rows.delete(key);
-      row.hidden = true;
+      row.remove();
       this.#pool.push(row);
     }
     for (let index = first; index < end; index += 1) this.#place(this.#items[index], index);
+    this.#order(first, end);
+  }
+
+  /** Put the rows into the order in which they are seen, for who hears them; moving the focus's row would lose it. */
+  #order(first, end) {
+    let next = null;
+    for (let index = end - 1; index >= first; index -= 1) {
+      const row = this.#rows.get(this.key(this.#items[index]));
+      const isWrong = row.parentNode !== this.container || row.nextSibling !== next;
+      if (isWrong && !row.contains(document.activeElement)) this.container.insertBefore(row, next);
+      next = row;
+    }
   }
 
   #place(item, index) {
@@ -71,7 +82,6 @@ export class VirtualList {
     const isNew = !row;
     if (isNew) {
       row = this.#pool.pop() ?? this.#make();
-      row.hidden = false;
       this.#rows.set(key, row);
     }
     row.style.transform = `translateY(${index * this.rowHeight}px)`;
@@ -83,7 +93,6 @@ export class VirtualList {
   #make() {
     const row = this.create();
     row.setAttribute("role", "listitem");
-    this.container.append(row);
     return row;
   }
 }
