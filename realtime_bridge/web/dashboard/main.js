@@ -19,6 +19,7 @@ const BOARD_MS = 10_000;
 const SOON_MS = 1_500;
 const AWAY_MS = 60_000;
 const QUIET_MS = 300;
+const NOTICE_MS = 20_000;
 // Changes are gathered for a moment only, so that the feed is live; the bridge merges what is faster.
 const OPERATOR_STREAM = { debounce: "0.2", max_wait: "1" };
 
@@ -32,6 +33,8 @@ const state = { me: null, connection: "connecting", bridge: null, reason: null, 
 const due = { summary: 0, board: 0, risk: 0, user: 0 };
 const busy = new Set();
 let stream = null;
+/** What is said for a while of a session that goes on. */
+let notice = null;
 
 setUpTheme();
 new Search((prefix) => api.call(`/dashboard/users?prefix=${encodeURIComponent(prefix)}`), (id) => {
@@ -48,6 +51,14 @@ document.addEventListener("visibilitychange", () => onVisibility());
 setInterval(() => tick(), 1000);
 if (session.signedIn) resume();
 else leave(session.notice);
+if (session.signedIn && session.notice) {
+  notice = session.notice;
+  setTimeout(() => {
+    notice = null;
+    setBanner(null);
+  }, NOTICE_MS);
+  setBanner(null);
+}
 
 /** Sign in with new tokens; what is wrong with them is thrown, and shown by the form. */
 async function enter(tokens) {
@@ -101,6 +112,7 @@ function leave(reason) {
   stream?.stop();
   stream = null;
   session.forget();
+  notice = null;
   state.me = null;
   model.forget();
   overview.reset();
@@ -108,6 +120,17 @@ function leave(reason) {
   for (const id of ["sign-out", "search", "status", "banner"]) $(id).hidden = true;
   signIn.show(reason);
   show("sign-in");
+}
+
+/** The rights of an operator were withdrawn: keep nothing of what they opened, and show what is left. */
+function demote() {
+  stream?.stop();
+  stream = null;
+  state.me = null;
+  model.forget();
+  overview.reset();
+  user.close();
+  resume();
 }
 
 function ended(error) {
@@ -194,12 +217,12 @@ function onVisibility() {
 /** Fetch what is due, nothing twice at a time, and nothing while nobody looks. */
 function fetchDue() {
   if (!state.me || document.hidden || state.connection === "offline") return;
-  if (user.userId) once("user", Infinity, async () => user.take(await api.call(`/dashboard/user?user_id=${user.userId}`)));
+  if (user.userId) once("user", Infinity, () => api.call(`/dashboard/user?user_id=${user.userId}`), (answer) => user.take(answer));
   if (!state.me.operator) return;
   once("summary", SUMMARY_MS, fetchSummary);
   if (user.userId) return;
-  once("board", BOARD_MS, async () => model.takeBoard((await api.call("/dashboard/leaderboard")).streaks));
-  once("risk", BOARD_MS, async () => model.takeRisks(await api.call("/dashboard/at-risk")));
+  once("board", BOARD_MS, () => api.call("/dashboard/leaderboard"), (answer) => model.takeBoard(answer.streaks));
+  once("risk", BOARD_MS, () => api.call("/dashboard/at-risk"), (answer) => model.takeRisks(answer));
 }
 
 async function fetchSummary() {
@@ -219,18 +242,22 @@ async function fetchSummary() {
   state.reason = summary.reason;
 }
 
-async function once(name, pause, fetch) {
+async function once(name, pause, fetch, take = () => {}) {
   if (busy.has(name) || Date.now() < due[name]) return;
   busy.add(name);
   due[name] = Date.now() + pause;
   const { me } = state;
   try {
-    await fetch();
-    if (state.me === me) setBanner(null);
+    const answer = await fetch();
+    // Who signed in meanwhile is not shown what another user asked for.
+    if (state.me !== me) return;
+    take(answer);
+    setBanner(null);
   } catch (error) {
     if (state.me !== me) return;
     due[name] = Date.now() + SUMMARY_MS;
     if (error.status === 401) leave(ended(error));
+    else if (error.status === 403 && me.operator) demote();
     else if (error.status > 0) setBanner(`Some figures cannot be read now: ${error.message}`);
   } finally {
     busy.delete(name);
@@ -286,6 +313,6 @@ function showStatus(kind, label, detail) {
 }
 
 function setBanner(text) {
-  $("banner").hidden = !text;
-  setText($("banner"), text ?? "");
+  $("banner").hidden = !(text ?? notice);
+  setText($("banner"), text ?? notice ?? "");
 }

@@ -48,6 +48,12 @@ export class Session {
     return Boolean(this.#kept?.access_token);
   }
 
+  /** Whether the tokens still open something, as far as this page can tell. */
+  get #running() {
+    if (!this.signedIn) return false;
+    return Boolean(this.#kept.refresh_token) || now() < (claimsOf(this.#kept.access_token)?.exp ?? 0) * 1000;
+  }
+
   /** Keep tokens: `access_token`, and where there is one `refresh_token`. */
   keep(tokens) {
     this.#kept = { access_token: tokens.access_token, refresh_token: tokens.refresh_token ?? null };
@@ -83,11 +89,15 @@ export class Session {
   #adopt() {
     const fragment = new URLSearchParams(location.hash.slice(1));
     const access = fragment.get("link") ?? fragment.get("access_token");
-    this.notice = fragment.get("error_description");
+    this.notice = null;
+    // Its words are anybody's who made the link.
+    if (fragment.has("error_description")) this.notice = "Signing in did not succeed: the link is not valid or has expired. Sign in again.";
     if (access || this.notice) history.replaceState(null, "", `${location.pathname}#/`);
     if (!access) return;
-    const reason = fragment.has("link") ? null : refusal(access);
+    const reason = refusal(access);
     if (reason) this.notice = reason;
+    // A link must not put a reader into somebody else's session unawares.
+    else if (this.#running) this.notice = "You are signed in already, so the link was not used. To use it, sign out and open it again.";
     else this.keep({ access_token: access, refresh_token: fragment.get("refresh_token") });
   }
 }
