@@ -94,6 +94,7 @@ export class Model {
 
   #know(userId, streak) {
     this.streaks.set(userId, streak);
+    trim(this.streaks, STREAKS);
     this.#patchBoard(userId, streak);
     this.#patchRisks(userId, streak);
   }
