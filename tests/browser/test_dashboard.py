@@ -11,7 +11,8 @@ from playwright.async_api import Page, expect
 
 from tests.support.bridge_process import BridgeProcess
 from tests.support.chromium import Watch, shoot
-from tests.support.dashboard import Connection, act, current, feed_row, live, open_as_operator
+from tests.support.dashboard import Connection, act, current, feed_row, live, open_as_operator, open_as_user
+from tests.support.stack import user_token
 
 NewUser = Callable[[], Awaitable[UUID]]
 ANYTHING = re.compile(".+")
@@ -215,3 +216,67 @@ async def turn(page: Page, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+async def test_a_streak_made_anew_is_shown(
+    page: Page, bridge: BridgeProcess, db: Connection, new_user: NewUser
+) -> None:
+    """A deleted streak is none on the user's page, and one made anew counts there and in the feed from 1 again."""
+    user = await new_user()
+    for days in (1, 0):
+        await act(db, user, days_ago=days)
+    await open_as_operator(page, bridge)
+    await expect(feed_row(page, user, "0 → 1")).to_have_count(1)
+    await page.evaluate("(id) => { location.hash = `#/user/${id}`; }", str(user))
+    await current(page, 2)
+    await db.execute("delete from public.user_streaks where user_id = $1", user)
+    await current(page, 0)
+    await act(db, user)
+    await current(page, 1)
+    await page.go_back()
+    await expect(feed_row(page, user, "0 → 1")).to_have_count(2)
+
+
+async def test_a_long_absence_loses_no_change(
+    page: Page, bridge: BridgeProcess, db: Connection, new_user: NewUser, watch: Watch
+) -> None:
+    """What happened without a network is in the feed when there is one again, also if it is more than a first load."""
+    watch.allow("ERR_INTERNET_DISCONNECTED|WebSocket")
+    users = [await new_user() for _ in range(10)]
+    await open_as_operator(page, bridge)
+    await page.context.set_offline(True)
+    await expect(page.locator("#status-label")).to_have_text("Offline")
+    for user in users:
+        for days in range(6, -1, -1):
+            await act(db, user, days_ago=days)
+    await page.context.set_offline(False)
+    await live(page)
+    await expect(feed_row(page, users[-1], "6 → 7")).to_be_visible()
+    await page.locator("#feed").evaluate("(feed) => feed.scrollTo(0, 69 * 44 - 100)")
+    await expect(feed_row(page, users[0], "Start")).to_be_visible()
+
+
+async def test_a_silent_connection_is_replaced(page: Page, bridge: BridgeProcess, new_user: NewUser) -> None:
+    """A connection that has brought nothing for a quarter of an hour may be dead: another one takes its place."""
+    user = await new_user()
+    await page.clock.install()
+    await open_as_user(page, bridge, user_token(bridge.stack, user))
+    async with page.expect_websocket():
+        await page.clock.run_for("15:00")
+    await live(page)
+
+
+async def test_rows_are_read_in_their_order(
+    page: Page, bridge: BridgeProcess, db: Connection, new_user: NewUser
+) -> None:
+    """A screen reader meets the rows of a list in the order in which they are seen."""
+    await open_as_operator(page, bridge)
+    for _ in range(3):
+        user = await new_user()
+        await act(db, user)
+        await expect(feed_row(page, user, "0 → 1")).to_be_visible()
+    in_order = """(rows) => {
+      const places = rows.filter((row) => !row.hidden).map((row) => Number(row.getAttribute("aria-posinset")));
+      return places.length > 2 && places.every((place, index) => index === 0 || place > places[index - 1]);
+    }"""
+    assert await page.locator("#feed .row").evaluate_all(in_order)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import jwt
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from local_supabase.stack import StackInfo
 from tests.support.bridge_process import BridgeProcess
@@ -256,3 +256,84 @@ async def test_the_sign_in_is_accessible(
     await expect(page.locator("#sign-in-error")).not_to_be_empty()
     await shoot(page, "dashboard-sign-in")
     await accessible(page)
+
+
+async def test_nothing_stays_after_signing_out(
+    page: Page, bridge: BridgeProcess, db: Connection, new_user: NewUser
+) -> None:
+    """Who signs out leaves nothing on the page, seen or unseen, for whoever signs in next."""
+    user, other = await new_user(), await new_user()
+    for days in (1, 0):
+        await act(db, user, days_ago=days)
+    await open_as_user(page, bridge, bridge.operator_token())
+    await expect(page.locator("#feed .row", has_text=str(user)[:8]).first).to_be_visible()
+    await page.evaluate("(id) => { location.hash = `#/user/${id}`; }", str(user))
+    await expect(page.locator("#year rect.active")).to_have_count(2)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.locator("#sign-in-title")).to_be_visible()
+    assert str(user)[:8] not in await page.locator("main").inner_html()
+    await expect(page.locator("#year rect")).to_have_count(0)
+    await open_as_user(page, bridge, user_token(bridge.stack, other))
+    await current(page, 0)
+    await expect(page.locator("#year rect.active")).to_have_count(0)
+
+
+async def test_a_link_does_not_replace_a_session(
+    page: Page, bridge: BridgeProcess, stack: StackInfo, db: Connection, new_user: NewUser
+) -> None:
+    """A link opened by who is signed in changes nothing and says so; one with a secret key in it is sent nowhere."""
+    user = await new_user()
+    await act(db, user)
+    await open_as_user(page, bridge, user_token(bridge.stack, user))
+    await page.goto("about:blank")
+    await page.goto(bridge.operator_link())
+    await current(page, 1)
+    await expect(page.locator("#banner")).to_contain_text("signed in already")
+    assert "link" not in page.url
+    await page.get_by_role("button", name="Sign out").click()
+    for fragment, notice in (
+        (f"link={user_token(stack, uuid4(), role='service_role')}", "project's secret key"),
+        ("error_description=Call+us+now", "Signing in did not succeed"),
+    ):
+        await page.goto("about:blank")
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
+        await page.goto(f"{bridge.url}/#{fragment}")
+        await expect(page.locator("#sign-in-error")).to_contain_text(notice)
+        assert "=" not in page.url
+        assert not [url for url in asked if url.endswith("/dashboard/me")]
+
+
+async def test_withdrawn_rights_leave_the_own_page(
+    page: Page, bridge: BridgeProcess, db: Connection, new_user: NewUser, watch: Watch
+) -> None:
+    """An operator whose rights are withdrawn sees only the own streak from then on, and nobody else's stays there."""
+    watch.allow("403")
+    user, other = await new_user(), await new_user()
+    await act(db, user)
+    await act(db, other)
+    await open_as_user(page, bridge, user_token(bridge.stack, user, app_metadata={"streak_operator": True}))
+    await expect(page.locator("#feed .row", has_text=str(other)[:8]).first).to_be_visible()
+    # What the bridge answers to a token that no longer says so.
+    token = user_token(bridge.stack, user)
+
+    async def ask(route: Route) -> None:
+        await route.continue_(headers={**route.request.headers, "authorization": f"Bearer {token}"})
+
+    await page.route(re.compile("/ticket|/dashboard/(me|summary|user|leaderboard|at-risk)"), ask)
+    await current(page, 1)
+    await expect(page.locator("#user-title")).to_have_text("Your streak")
+    await expect(page.locator("#search")).to_be_hidden()
+    assert str(other)[:8] not in await page.locator("main").inner_html()
+
+
+async def test_a_recovered_bridge_is_live(page: Page, bridge: BridgeProcess, new_user: NewUser) -> None:
+    """Who signs in while the bridge recovers is not told for ever that it is degraded."""
+
+    async def degraded(route: Route) -> None:
+        answer = await route.fetch()
+        body = {**await answer.json(), "state": "degraded", "reason": "Realtime is away"}
+        await route.fulfill(response=answer, json=body)
+
+    await page.route("**/dashboard/me", degraded)
+    await open_as_user(page, bridge, user_token(bridge.stack, await new_user()))
