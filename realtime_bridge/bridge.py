@@ -335,15 +335,14 @@ def check_top(top: int | None, *, named: bool) -> None:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+    # Once is not enough: before Python 3.12 `asyncio.wait_for`, which libraries use, may swallow it.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)
 
 
 def _auth_client(settings: BridgeSettings) -> httpx.AsyncClient:
     """A client of Supabase Auth with no more rights than a browser has."""
-    return httpx.AsyncClient(
-        base_url=f"{settings.supabase_url}/auth/v1",
-        headers=key_headers(settings.supabase_publishable_key or ""),
-        timeout=settings.rest_timeout,
-        trust_env=not is_loopback(settings.supabase_url),
-    )
+    url, headers = settings.supabase_url, key_headers(settings.supabase_publishable_key or "")
+    trust = not is_loopback(url)
+    return httpx.AsyncClient(base_url=f"{url}/auth/v1", headers=headers, timeout=settings.rest_timeout, trust_env=trust)

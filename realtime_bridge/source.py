@@ -218,7 +218,9 @@ async def _discard(client: AsyncRealtimeClient) -> None:
         channel.rejoin_timer.reset()
         channel.join_push.destroy()
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.close(), _FAREWELL)
+        # Not `asyncio.wait_for`: before Python 3.12 it swallows a cancellation that comes as its task ends.
+        async with asyncio.timeout(_FAREWELL):
+            await client.close()
     if socket is not None:
         socket.transport.abort()
     left = [task for task in tasks if task is not None]

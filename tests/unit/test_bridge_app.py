@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from realtime_bridge import Bridge, BridgeSettings
 from realtime_bridge.app import create_app, create_app_from_env
+from realtime_bridge.bridge import _end
 
 ORIGIN = "https://app.example"
 # Nothing listens there: the surfaces answer all the same.
@@ -66,3 +67,18 @@ async def test_an_allowed_origin_may_read_and_others_may_not(
                 answer = await http.get(path, headers={"Origin": origin})
                 assert answer.status_code == status
                 assert answer.headers.get("access-control-allow-origin") == expected
+
+
+async def test_a_bridge_stops_whatever_its_jobs_swallow() -> None:
+    """A job in which a library swallowed the first cancellation is cancelled until it has ended."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await _end(task)
+    assert task.cancelled()
