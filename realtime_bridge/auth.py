@@ -49,11 +49,13 @@ class Principal:
         user_id: The user; None for the service itself.
         sees_all: Whether it may hear of every user.
         expires_at: When its token ends, in epoch seconds; None: never.
+        service: Whether it is the service, which no browser should be.
     """
 
     user_id: str | None
     sees_all: bool
     expires_at: float | None
+    service: bool = False
 
     def audience(self, wanted: list[str]) -> list[str] | None:
         """Whom it will hear of.
@@ -104,7 +106,7 @@ class Authenticator:
             AccessError: It is nobody, or nobody who may listen.
         """
         if hmac.compare_digest(token.encode(), self._service_key.encode()):
-            return Principal(None, sees_all=True, expires_at=None)
+            return Principal(None, sees_all=True, expires_at=None, service=True)
         ends = self._links.expiry(token)
         if ends is not None:
             return Principal(None, sees_all=True, expires_at=ends)
@@ -174,7 +176,7 @@ class Authenticator:
 def _principal_of(claims: Mapping[str, Any]) -> Principal:
     role, expires_at = claims.get("role"), float(claims["exp"])
     if role == "service_role":
-        return Principal(None, sees_all=True, expires_at=expires_at)
+        return Principal(None, sees_all=True, expires_at=expires_at, service=True)
     if role != "authenticated":
         raise AccessError(403, "FORBIDDEN", "this role may not listen: sign in")
     try:

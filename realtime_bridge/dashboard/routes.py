@@ -52,7 +52,7 @@ class _Dashboard:
     async def me(self, request: Request) -> Response:
         """Who the caller is, and what the page should know of the bridge."""
         principal = await identify(request, self._authenticator, tickets=False)
-        if principal.user_id is None and principal.expires_at is None:
+        if principal.service:
             raise AccessError(403, "SERVICE_KEY", "the service key must never be in a browser: sign in")
         health = self._bridge.health
         body = {

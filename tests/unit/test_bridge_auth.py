@@ -85,7 +85,7 @@ async def refused(authenticator: Authenticator, token: str) -> tuple[int, str]:
 
 async def test_the_service_key_hears_of_all(make: Callable[..., Authenticator]) -> None:
     """The service key itself, and a token of role service_role, open everything."""
-    assert await make().principal(SERVICE_KEY) == Principal(None, sees_all=True, expires_at=None)
+    assert await make().principal(SERVICE_KEY) == Principal(None, sees_all=True, expires_at=None, service=True)
     assert (await make().principal(legacy(role="service_role", sub=None))).sees_all
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,11 +13,13 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import jwt
 import pytest
 from pydantic import SecretStr
 
 from realtime_bridge import Bridge, BridgeSettings
 from realtime_bridge.app import create_app
+from realtime_bridge.links import Links
 
 SECRET = "sb_secret_unit"  # noqa: S105 - opens nothing
 PUBLISHABLE = "sb_publishable_unit"
@@ -194,3 +197,16 @@ async def test_numbers_without_end_are_bad_input(auth: AuthServer, path: str, fi
     async with bridge_of(auth) as http:
         answer = await http.get(f"http://bridge{path.format('9' * 5000)}", headers=OPERATOR)
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+async def test_the_service_does_not_open_the_page(auth: AuthServer) -> None:
+    """The page refuses the service key and tokens of role service_role, and lets a link in."""
+    signed = "a legacy secret of thirty-two bytes or more"
+    async with bridge_of(auth, supabase_jwt_secret=SecretStr(signed)) as http:
+        service = jwt.encode({"role": "service_role", "exp": time.time() + 600}, signed, algorithm="HS256")
+        link = Links(BridgeSettings(supabase_url=auth.url, supabase_secret_key=SecretStr(SECRET))).make()
+        answers = [
+            await http.get("me", headers={"Authorization": f"Bearer {token}"}) for token in (SECRET, service, link)
+        ]
+    assert [answer.status_code for answer in answers] == [403, 403, 200]
+    assert answers[1].json()["error"]["code"] == "SERVICE_KEY"
