@@ -123,6 +123,7 @@ class _Started(_Row):
 
 class _Archived(_Row):
     archived: int
+    finished: bool
 
 
 class _Document(_Row):
@@ -210,11 +211,12 @@ class Operator:
         """Undo the repair of at most so many users."""
         return self._one(UndoProgress, "undo_streak_repair", p_repair_id=repair_id, p_limit=limit)
 
-    def archive(self, older_than: timedelta | None, limit: int, *, remove: bool) -> int:
-        """Move at most so many old history rows into the archive, or away, and return how many."""
+    def archive(self, older_than: timedelta | None, limit: int, *, remove: bool) -> tuple[int, bool]:
+        """Move at most so many old history rows into the archive, or away; how many, and whether none are left."""
         age = None if older_than is None else f"{older_than.total_seconds():.0f} seconds"
         params = {"p_older_than": age, "p_limit": limit, "p_remove": remove}
-        return self._one(_Archived, "archive_streak_history", **params).archived
+        answer = self._one(_Archived, "archive_streak_history", **params)
+        return answer.archived, answer.finished
 
     def diagnose(self, limit: int) -> list[Diagnosis]:
         """Run the database's checks, each with at most so many rows in its sample; once, since they are expensive."""

@@ -113,15 +113,14 @@ def archive(  # noqa: PLR0913 - options
     if remove and not yes:
         click.confirm("Remove old history? There is no way back.", abort=True, err=True)
     age = None if older_than is None else timedelta(days=older_than)
-    total = idle = 0
+    total, finished = 0, False
     with Operator.from_env() as operator:
-        # a batch leaves out users who are being deleted: only a second empty one says that nothing is left
-        while (moved := operator.archive(age, batch, remove=remove)) or not idle:
+        while not finished:
+            moved, finished = operator.archive(age, batch, remove=remove)
             total += moved
-            idle = 0 if moved else 1
-            if moved:
+            if not finished:
                 messages().print(f"{total} changes so far")
-            time.sleep(pause)
+                time.sleep(pause)
     if as_json:
         click.echo(json.dumps({"archived": total, "removed": remove}, separators=(",", ":")))
     else:

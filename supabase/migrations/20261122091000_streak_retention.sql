@@ -54,26 +54,55 @@ $$;
 comment on function private.history_id_at(timestamptz) is
   'About the first id of the history since an instant: transactions that ran side by side may lie a little beside it.';
 
-create or replace function private.archive_streak_history(p_older_than interval, p_limit integer, p_remove boolean)
-returns integer
+create table if not exists private.history_archive_position (
+  id boolean primary key default true check (id),
+  position bigint not null default 0,
+  began_at timestamptz not null default '-infinity'
+);
+comment on table private.history_archive_position is
+  'One row: how far archive_streak_history has looked, so that what stays for ever is not looked at by every call.';
+comment on column private.history_archive_position.id is 'Always true: there is one row.';
+comment on column private.history_archive_position.position is 'The last id of the history that has been looked at.';
+comment on column private.history_archive_position.began_at is
+  'When it last began from the first id again: a latest change that stayed can go once its user has a later one.';
+insert into private.history_archive_position default values on conflict (id) do nothing;
+revoke all on private.history_archive_position from public, anon, authenticated, service_role;
+
+create or replace function private.archive_streak_history(
+  p_older_than interval, p_limit integer, p_remove boolean, out archived integer, out finished boolean
+)
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_before constant timestamptz := private.now() - p_older_than;
-  v_before_id constant bigint := private.history_id_at(v_before);
+  v_now constant timestamptz := private.now();
+  v_before constant timestamptz := v_now - p_older_than;
+  v_end constant bigint := private.history_id_at(v_before) - 1;
+  v_place private.history_archive_position;
+  v_last bigint;
   v_ids bigint[];
   v_users uuid[];
-  v_moved integer;
 begin
+  select p.* into v_place from private.history_archive_position p for update;
+  if v_place.position = 0 or v_place.position >= v_end and v_place.began_at <= v_now - interval '1 day' then
+    v_place.position := 0;
+    v_place.began_at := v_now;
+  end if;
+  -- a call ends in time also where hundreds of thousands of rows stay
+  v_last := coalesce((
+    select h.id from public.streak_history h where h.id > v_place.position and h.id <= v_end order by h.id offset 99999 limit 1
+  ), v_end);
   -- The latest change of each user stays: versions go on from it, and it says when the streak lapses.
-  select array_agg(c.id), array_agg(distinct c.user_id) into v_ids, v_users
+  select array_agg(c.id order by c.id), array_agg(distinct c.user_id) into v_ids, v_users
   from (
     select h.id, h.user_id from public.streak_history h
-    where h.id < v_before_id and h.created_at < v_before
+    where h.id > v_place.position and h.id <= v_last and h.created_at < v_before
       and exists (
         select from public.streak_history n where n.user_id = h.user_id and n.version > coalesce(h.version, 0)
       )
     order by h.id limit p_limit
   ) c;
+  if cardinality(v_ids) = p_limit then
+    v_last := v_ids[p_limit];
+  end if;
   -- the users' keys before their history, as the deletion of a user takes them; who is being deleted needs no archive
   v_users := array(select u.id from auth.users u where u.id = any (v_users) order by u.id for key share skip locked);
   with gone as (
@@ -82,8 +111,10 @@ begin
   kept as (
     insert into public.streak_history_archive select g.* from gone g where not p_remove
   )
-  select count(*)::integer into v_moved from gone;
-  return v_moved;
+  select count(*)::integer into archived from gone;
+  update private.history_archive_position p
+  set position = greatest(v_place.position, v_last), began_at = v_place.began_at;
+  finished := v_last >= v_end;
 end
 $$;
 comment on function private.archive_streak_history(interval, integer, boolean) is 'The work of public.archive_streak_history.';
@@ -91,7 +122,7 @@ comment on function private.archive_streak_history(interval, integer, boolean) i
 create or replace function public.archive_streak_history(
   p_older_than interval default null, p_limit integer default 1000, p_remove boolean default false
 )
-returns table (archived integer)
+returns table (archived integer, finished boolean)
 language plpgsql set search_path = '' rows 1 as $$
 declare
   v_older_than constant interval := coalesce(p_older_than, private.history_retention());
@@ -101,16 +132,18 @@ begin
   elsif v_older_than < interval '30 days' then
     raise exception 'p_older_than: at least 30 days, for which requests can be replayed'
       using errcode = '22023', detail = 'AGE_TOO_SHORT';
+  elsif v_older_than is null then
+    return query select 0, true;
+  else
+    return query select a.archived, a.finished
+    from private.archive_streak_history(v_older_than, p_limit, coalesce(p_remove, false)) a;
   end if;
-  archived := case when v_older_than is null then 0
-    else private.archive_streak_history(v_older_than, p_limit, coalesce(p_remove, false)) end;
-  return next;
 end
 $$;
 comment on function public.archive_streak_history(interval, integer, boolean) is
   'Moves history older than p_older_than (by default private.history_retention(): null, none) into streak_history_archive, or '
   'with p_remove away, at most p_limit rows, and returns how many. The ledger, the row and each user''s latest change stay. '
-  'Call it again until it returns 0: a batch leaves out users who are being deleted, and may be smaller than p_limit.';
+  'Call it again until it is finished; what could not go then is looked at again a day after the last beginning.';
 
 -- 2. Export ---------------------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @respx.mock
 def test_archive_goes_on_after_a_batch_that_is_not_full() -> None:
-    """`archive` ends at the second empty batch in a row: a smaller one may only have left out locked users."""
-    batches = [[{"archived": count}] for count in (1000, 400, 0, 7, 0, 0)]
+    """`archive` ends when the database says so: a smaller batch may only have left out locked users."""
+    batches = [[{"archived": count, "finished": count == 7}] for count in (1000, 400, 0, 7)]
     route = respx.post(f"{RPC}/archive_streak_history").mock(
         side_effect=[httpx.Response(200, json=batch) for batch in batches]
     )

@@ -1,6 +1,6 @@
 -- What operators do, by person: who may, what it does, and what is refused. Run with `supabase test db`.
 begin;
-select plan(56);
+select plan(60);
 
 insert into auth.users (id) select ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 9) n;
 create function pg_temp.u(p_n integer) returns uuid language sql as $$
@@ -238,11 +238,38 @@ select throws_ok(
   $$select public.archive_streak_history('29 days')$$, '22023', null, 'nor while requests can be replayed'
 );
 
+delete from public.streak_history;
+create function pg_temp.change(p_version integer, p_ago integer) returns void language sql as $$
+  insert into public.streak_history (
+    user_id, old_current_streak, new_current_streak, old_longest_streak, new_longest_streak, activity_date, change_type,
+    timezone, version_before, version_after, version, created_at
+  ) values (
+    pg_temp.u(1), 0, 1, 0, 1, pg_temp.day(p_ago), 'STREAK_INCREMENT', 'UTC', p_version - 1, p_version, p_version,
+    pg_temp.noon(p_ago)
+  )
+$$;
+select pg_temp.change(n, 100 - n) from generate_series(1, 3) n;
+select results_eq(
+  $$select * from public.archive_streak_history('30 days', 1)$$, 'values (1, false)', 'a full batch is not the last'
+);
+select results_eq(
+  $$select * from public.archive_streak_history('30 days', 1000)$$, 'values (1, true)', 'the latest change stays'
+);
+select pg_temp.change(4, 0);
+select is(
+  (select archived from public.archive_streak_history('30 days', 1000)), 0, 'and is not looked at again on the same day'
+);
+update private.history_archive_position set began_at = began_at - interval '1 day';
+select is(
+  (select archived from public.archive_streak_history('30 days', 1000)), 1, 'but on the next, when there is a later one'
+);
+
 -- 7. Checks -----------------------------------------------------------------------------------------------------------------
 
 select is_empty(
   $$select * from public.diagnose_streaks() where detail like '%newest%'$$, 'the checks look at all changes of the last day'
 );
+select pg_temp.change(n, 0) from generate_series(5, 7) n;
 create or replace function private.diagnosed_changes() returns integer
 language plpgsql immutable set search_path = '' as $$ begin return 2; end $$;
 select results_eq(
