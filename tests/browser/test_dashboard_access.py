@@ -297,7 +297,7 @@ async def test_a_link_does_not_replace_a_session(
     ):
         await page.goto("about:blank")
         asked: list[str] = []
-        page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[misc]
+        page.on("request", lambda request, asked=asked: asked.append(request.url))  # type: ignore[call-overload]
         await page.goto(f"{bridge.url}/#{fragment}")
         await expect(page.locator("#sign-in-error")).to_contain_text(notice)
         assert "=" not in page.url
