@@ -36,9 +36,9 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not for longer: it reads the stack's REST, whose faults other tests count
 def bridge(browser: Browser, stack: StackInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
-    """A bridge on the stack that all tests share; a test that stops it starts one of its own."""
+    """A bridge on the stack that a module's tests share; a test that stops it starts one of its own."""
     del browser  # where there is none, no bridge is started either
     with bridge_process(stack, tmp_path_factory.mktemp("bridge"), debounce=DEBOUNCE, max_wait=1.0) as running:
         yield running

@@ -107,7 +107,7 @@ class Scene:
         await page.route("**/session", answer)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")  # its bridge reads the REST whose faults others count
 async def platform(stack: StackInfo, npm: Path, tmp_path_factory: Any) -> AsyncIterator[Platform]:
     """The examples' platform, with two people."""
     folder = tmp_path_factory.mktemp("platform")
@@ -116,7 +116,7 @@ async def platform(stack: StackInfo, npm: Path, tmp_path_factory: Any) -> AsyncI
         users = {name: await insert_user(database) for name in ("ada", "grace")}
     async with running_platform(stack, folder, users, debounce=0.3, max_wait=1.0) as running:
         yield running
-    # A connection of its own: tests that came later may have restarted PostgreSQL.
+    # A connection of its own: a test may have restarted PostgreSQL.
     async with connection(stack) as database:
         await database.execute("delete from auth.users where id = any($1)", list(users.values()))
 
