@@ -195,6 +195,11 @@ def check(database: Twice, examples: int, *, derandomize: bool) -> Counter[str]:
 def test_a_batch_is_its_calls(twice: Twice) -> None:
     """A batch gives what the same calls one by one give, errors and replays included, and leaves the same rows."""
     taken = check(twice, 80, derandomize=True)
+    # Hypothesis draws on the constants of loaded modules, so what its schedules hold differs from run to run.
+    for _ in range(5):
+        if all(taken[kind] >= 5 for kind in KINDS):
+            break
+        taken += check(twice, 20, derandomize=False)
     rare = {kind: taken[kind] for kind in KINDS if taken[kind] < 5}
     assert not rare, dict(taken)
 

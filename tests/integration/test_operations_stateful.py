@@ -17,7 +17,6 @@ KINDS = ["undo", "merge", "repair", "repaired", "undo repair", "undone", "archiv
 def run(url: str, steps: int, *, derandomize: bool) -> None:
     """Run schedules until there were so many steps."""
     OperationsMachine.database = StreakDatabase(url)
-    OperationsMachine.taken.clear()
     try:
         run_state_machine_as_test(
             OperationsMachine,
@@ -39,10 +38,19 @@ def run(url: str, steps: int, *, derandomize: bool) -> None:
 @pytest.mark.timeout(600)
 def test_operations_and_model_agree_after_every_step(clockwork_database: str) -> None:
     """Whatever an operator does between whatever users do, tables and answers are what the model says."""
+    OperationsMachine.taken.clear()
     run(clockwork_database, STEPS, derandomize=True)
-    taken = OperationsMachine.taken
-    rare = {kind: taken[kind] for kind in KINDS if taken[kind] < 2}
-    assert not rare, dict(taken)
+    # Hypothesis draws on the constants of loaded modules, so what its schedules hold differs from run to run.
+    for _ in range(5):
+        if not rare():
+            break
+        run(clockwork_database, STEPS // 5, derandomize=False)
+    assert not rare(), dict(OperationsMachine.taken)
+
+
+def rare() -> dict[str, int]:
+    """What was hardly ever done."""
+    return {kind: OperationsMachine.taken[kind] for kind in KINDS if OperationsMachine.taken[kind] < 2}
 
 
 @pytest.mark.long

@@ -17,7 +17,6 @@ STEPS_A_SCHEDULE = 50
 def run(url: str, steps: int, *, derandomize: bool) -> None:
     """Run schedules until there were so many steps."""
     StreakMachine.database = StreakDatabase(url)
-    StreakMachine.taken.clear()
     try:
         run_state_machine_as_test(
             StreakMachine,
@@ -39,11 +38,20 @@ def run(url: str, steps: int, *, derandomize: bool) -> None:
 @pytest.mark.timeout(900)
 def test_database_and_model_agree_after_every_step(clockwork_database: str) -> None:
     """Whatever happens in whatever order, the database answers and stores what the rules say."""
+    StreakMachine.taken.clear()
     run(clockwork_database, STEPS, derandomize=True)
-    taken = StreakMachine.taken
-    assert taken["step"] >= STEPS
-    rare = {kind: taken[kind] for kind in (*ChangeType, "replay", "refusal", "batch", "sweep") if taken[kind] < 200}
-    assert not rare, dict(taken)
+    # Hypothesis draws on the constants of loaded modules, so how far its schedules go differs from run to run.
+    for _ in range(5):
+        if not wanting():
+            break
+        run(clockwork_database, STEPS // 10, derandomize=False)
+    assert not wanting(), dict(StreakMachine.taken)
+
+
+def wanting() -> dict[str, int]:
+    """What was not taken often enough yet."""
+    least = {"step": STEPS} | dict.fromkeys((*ChangeType, "replay", "refusal", "batch", "sweep"), 200)
+    return {kind: StreakMachine.taken[kind] for kind, goal in least.items() if StreakMachine.taken[kind] < goal}
 
 
 @pytest.mark.long
