@@ -296,8 +296,15 @@ class StreakMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """At the end: counters equal a rebuild, versions count changes, and history explains each of them."""
-        if not getattr(self, "agreed", False):  # the step's own error says what is wrong
-            return
+        try:
+            if getattr(self, "agreed", False):  # otherwise the step's own error says what is wrong
+                self.check_at_the_end()
+        finally:
+            # Also after a schedule that was broken off within a step: a sweep would find its users.
+            self.database.remove_users(getattr(self, "ids", ()))
+
+    def check_at_the_end(self) -> None:
+        """Recount every user, and read the history from its beginning."""
         for user_id, user in self.users.items():
             self.count(user_id)
             if user.row is None:
@@ -309,7 +316,6 @@ class StreakMachine(RuleBasedStateMachine):
             assert [change.version for change in after.history] == list(range(1, after.row.version + 1))
             for one, other in itertools.pairwise(after.history):
                 assert (one.new_current, one.new_longest) == (other.old_current, other.old_longest)
-        self.database.remove_users(self.ids)
 
 
 def told(user: User | None) -> str:
