@@ -22,7 +22,7 @@ TABLES = (
     "streak_repairs",
     "user_profiles",
 )
-PRIVATE_TABLES = ("streak_repair_users", "streak_timezones")
+PRIVATE_TABLES = ("history_archive_position", "streak_repair_users", "streak_timezones")
 # Signed-in users may call the other functions of the release, which show them their own.
 OPERATORS = (
     "update_user_streak_atomic",
