@@ -280,19 +280,18 @@ begin
   entered as (
     insert into public.streak_days (user_id, day, kind, activity_at, timezone)
     select f.user_id, f.day, 'active', f.at, f.timezone from found f where f.kind is null
-    returning user_id
+    returning user_id, day
   ),
   raised as (
     update public.streak_days d set kind = 'active', activity_at = f.at, timezone = f.timezone
     from found f where f.kind <> 'active' and d.user_id = f.user_id and d.day = f.day
-    returning d.user_id
+    returning d.user_id, d.day
   )
+  -- only the days that this import entered: what lies beside others was decided when they came
+  select array_agg(e.user_id), array_agg(e.day) into v_users, v_days
+  from (select n.user_id, n.day from entered n union all select r.user_id, r.day from raised r) e;
   select array_agg(c.user_id), array_agg(c.added) into v_changed, v_added
-  from (
-    select e.user_id, count(*)::integer as added
-    from (select n.user_id from entered n union all select r.user_id from raised r) e
-    group by e.user_id
-  ) c;
+  from (select e.user_id, count(*)::integer as added from unnest(v_users) e (user_id) group by e.user_id) c;
   if v_changed is not null then
     perform private.bridge_gaps(v_users, v_days);
     perform private.settle_streaks(v_changed, 'STREAK_IMPORTED', v_started_at);
