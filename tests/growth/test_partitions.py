@@ -8,13 +8,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.crowd import assert_sound, crowd, update
 from tests.support.database import execute
+from tests.support.machine_runs import run_schedules
 from tests.support.schema import schema_of
-from tests.support.streak_database import StreakDatabase
 from tests.support.streak_machine import StreakMachine
 
 PARTITION = Path(__file__).parents[2] / "docs" / "growth" / "partition.sql"
@@ -134,22 +132,8 @@ async def partitioned_database(clockwork_database: str) -> str:
 
 def test_rules_hold_on_partitions(partitioned_database: str) -> None:
     """Under random schedules the functions answer and store on partitions what the model says, as they do without."""
-    StreakMachine.database = StreakDatabase(partitioned_database)
     StreakMachine.taken.clear()
-    try:
-        run_state_machine_as_test(
-            StreakMachine,
-            settings=settings(
-                max_examples=8,
-                stateful_step_count=STEPS_A_SCHEDULE,
-                derandomize=True,
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-    finally:
-        StreakMachine.database.close()
+    run_schedules(StreakMachine, partitioned_database, 8, derandomize=True, steps=STEPS_A_SCHEDULE)
     assert StreakMachine.taken["step"] > 2 * STEPS_A_SCHEDULE
 
 
