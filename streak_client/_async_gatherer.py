@@ -50,7 +50,8 @@ class AsyncGatherer:
         async with self._room:
             waiter = _Waiter(prepared, loop.create_future(), since=loop.time())
             self._gate.add(waiter)
-            self._arm()
+            if self._timer is None or self._gate.full():
+                self._arm()  # another call makes nothing due earlier, unless it fills a request
             try:
                 return await waiter.future
             finally:

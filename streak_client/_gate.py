@@ -111,6 +111,14 @@ class Gate(Generic[E]):
             del self._lanes[user_id]
             self._ready.pop(user_id, None)
 
+    def full(self) -> bool:
+        """Say whether what waits fills a request.
+
+        Returns:
+            Whether nothing is to be gained by waiting for more.
+        """
+        return self._ready_calls >= self._options.max_batch
+
     def wait(self, now: float) -> float | None:
         """Say when `take` will have something, if nothing else happens before.
 
@@ -122,7 +130,7 @@ class Gate(Generic[E]):
         """
         if not self._ready or self._in_flight >= self._options.max_in_flight:
             return None
-        if not self._in_flight or self._ready_calls >= self._options.max_batch:
+        if not self._in_flight or self.full():
             return 0.0
         oldest = self._lanes[next(iter(self._ready))][0]
         return max(0.0, oldest.since + self._options.window - now)

@@ -256,7 +256,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
             self._note_errors(outcomes)
             return outcomes
         finally:
-            await self._forget(activity.user_id for activity in given)
+            await self._forget(valid_ids(activity.user_id for activity in given))
 
     async def get_user_streak(self, user_id: UUID | str) -> UserStreak:
         """Read a user's streak as it counts at this moment.
@@ -303,7 +303,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         try:
             return await self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
         finally:
-            await self._forget([user_id])
+            await self._forget(valid_ids([user_id]))
 
     async def import_activity(
         self,
@@ -333,11 +333,11 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         try:
             return await self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
         finally:
-            await self._forget(activity.user_id for activity in given)
+            await self._forget(valid_ids(activity.user_id for activity in given))
 
-    async def _forget(self, user_ids: Iterable[UUID | str]) -> None:
+    async def _forget(self, user_ids: Iterable[UUID]) -> None:
         if self._reads is not None:
-            await self._reads.drop(valid_ids(user_ids))
+            await self._reads.drop(user_ids)
 
     async def _load(self, user_id: UUID) -> UserStreak:
         return await self._driver.run(_calls.get_user_streak(user_id))

@@ -255,7 +255,7 @@ class StreakClient(Lookups, ClientBase):
             self._note_errors(outcomes)
             return outcomes
         finally:
-            self._forget(activity.user_id for activity in given)
+            self._forget(valid_ids(activity.user_id for activity in given))
 
     def get_user_streak(self, user_id: UUID | str) -> UserStreak:
         """Read a user's streak as it counts at this moment.
@@ -302,7 +302,7 @@ class StreakClient(Lookups, ClientBase):
         try:
             return self._driver.run(_calls.recover_user_streak(user_id, first_day, last_day, reason, request_id))
         finally:
-            self._forget([user_id])
+            self._forget(valid_ids([user_id]))
 
     def import_activity(
         self,
@@ -332,11 +332,11 @@ class StreakClient(Lookups, ClientBase):
         try:
             return self._driver.run(_import.import_activity(given, self._clock(), chunk_size, progress))
         finally:
-            self._forget(activity.user_id for activity in given)
+            self._forget(valid_ids(activity.user_id for activity in given))
 
-    def _forget(self, user_ids: Iterable[UUID | str]) -> None:
+    def _forget(self, user_ids: Iterable[UUID]) -> None:
         if self._reads is not None:
-            self._reads.drop(valid_ids(user_ids))
+            self._reads.drop(user_ids)
 
     def _load(self, user_id: UUID) -> UserStreak:
         return self._driver.run(_calls.get_user_streak(user_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,12 +14,11 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 
 from streak_client.errors import InvalidResponseError, StreakError
 
-_SHORT_OFFSET = re.compile(r"(:\d\d(?:\.\d+)?[+-]\d\d)$")
-
 
 def _full_offset(value: Any) -> Any:
     """Write the offset ``+00`` as ``+00:00``: PostgreSQL's text form is not quite ISO 8601, and pydantic wants ISO."""
-    return _SHORT_OFFSET.sub(r"\1:00", value) if isinstance(value, str) else value
+    # a date alone has a hyphen there, too, and no colon
+    return f"{value}:00" if isinstance(value, str) and value[-3:-2] in ("+", "-") and ":" in value else value
 
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_full_offset)]

@@ -6,7 +6,10 @@ select set_config('statement_timeout', '0', true);
 -- 1. Gaps that are no missed days ------------------------------------------------------------------------------------
 
 create or replace function private.bridge_gaps(p_user_ids uuid[], p_days date[] default null) returns void
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = ''
+-- The plans of functions may be made for empty tables and are kept while they grow, until somebody analyzes them. So users are
+-- looked up by key, here and below, whatever the planner believes of a table's size.
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
   -- The same instants give the same ledger in whatever order they arrive: where the later activity came before the
   -- streak of the earlier day would have lapsed, a journey or the zone's calendar took the days in between.
@@ -45,7 +48,9 @@ returns table (
   user_id uuid, last_day date, run_length integer, longest_run integer,
   last_activity_at timestamptz, last_activity_timezone varchar
 )
-language plpgsql stable set search_path = '' rows 100 as $$
+language plpgsql stable set search_path = '' rows 100
+-- hash joins, which callers turn off, join what the statement made itself
+set enable_seqscan = off set enable_hashjoin = on as $$
 #variable_conflict use_column
 begin
   return query
@@ -91,7 +96,8 @@ returns table (
   user_id uuid, current_streak integer, longest_streak integer, last_active_date date,
   change_type text, stored_timezone text, version integer, expires_at timestamptz
 )
-language plpgsql set search_path = '' rows 100 as $$
+language plpgsql set search_path = '' rows 100
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := private.now();

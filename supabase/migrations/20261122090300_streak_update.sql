@@ -189,8 +189,9 @@ create or replace function private.apply_activity(
   p_user_id uuid, p_timezone text, p_request_id text, p_activity_at timestamptz
 ) returns private.streak_answer
 language plpgsql security definer
--- every statement here is a look-up by key: planning one anew for a null would cost more than running it
-set search_path = '' set plan_cache_mode = force_generic_plan as $$
+-- Every statement here is a look-up by key. Planning one anew for a null would cost more than running it; and a plan that was
+-- made for a table of a few rows would read it whole when it has grown, until it is analyzed.
+set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_started_at constant timestamptz := clock_timestamp();
   v_now constant timestamptz := private.now();
@@ -458,7 +459,10 @@ comment on function private.batch_elements(uuid[], text[], text[], timestamptz[]
 create or replace function private.begin_streaks(
   p_user_ids uuid[], p_timezones text[], p_request_ids text[], p_activity_ats timestamptz[], p_started_at timestamptz
 ) returns table (n integer, answer private.streak_answer)
-language plpgsql set search_path = '' set plan_cache_mode = force_generic_plan rows 100 as $$
+language plpgsql rows 100
+-- The plan may be made for empty tables and is kept while they grow: look-ups by key, whatever their size. Hash joins, which
+-- private.apply_activities turns off, join what this statement made itself.
+set search_path = '' set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = on as $$
 #variable_conflict use_column
 declare
   v_now constant timestamptz := private.now();
@@ -467,21 +471,24 @@ begin
   perform from auth.users u where u.id = any (p_user_ids) order by u.id for key share;
   return query
   with first as materialized (
-    select distinct on (e.user_id) e.n, e.user_id, e.request_id, e.at, z.name as timezone, d.day
-    from private.batch_elements(p_user_ids, p_timezones, p_request_ids, p_activity_ats) e
-    join auth.users u on u.id = e.user_id
-    cross join lateral (
-      select coalesce(private.known_timezone(e.timezone), private.default_timezone(e.user_id)) as name offset 0
-    ) z
-    cross join lateral (select private.local_day(e.at, z.name) as day offset 0) d
-    where not exists (select from public.user_streaks s where s.user_id = e.user_id)
-      and length(coalesce(e.request_id, '')) <= 100
-      and e.at between v_now - interval '7 days' and v_now + interval '5 minutes'
-      and not exists (
-        select from public.streak_history h
-        where h.user_id = e.user_id and h.request_id = e.request_id and h.version is not null
-      )
-    order by e.user_id, e.n
+    select distinct on (k.user_id) k.n, k.user_id, k.request_id, k.at, z.name as timezone, d.day,
+      case when k.known is null then k.timezone end as ignored
+    from (
+      -- look-ups by key, one a column: as joins, a plan made for small tables would read them whole when they are large
+      select e.*, (select k.name from private.streak_timezones k where k.key = lower(e.timezone)) as known,
+        (select u.id from auth.users u where u.id = e.user_id) is not null
+        and (select s.version from public.user_streaks s where s.user_id = e.user_id) is null
+        and (select h.id from public.streak_history h
+          where h.user_id = e.user_id and h.request_id = e.request_id and h.version is not null) is null
+        and length(coalesce(e.request_id, '')) <= 100
+        and e.at between v_now - interval '7 days' and v_now + interval '5 minutes' as begins
+      from private.batch_elements(p_user_ids, p_timezones, p_request_ids, p_activity_ats) e
+      offset 0
+    ) k
+    cross join lateral (select coalesce(k.known, private.default_timezone(k.user_id)) as name offset 0) z
+    cross join lateral (select private.local_day(k.at, z.name) as day offset 0) d
+    where k.begins
+    order by k.user_id, k.n
   ),
   rows as (
     select f.user_id, (v_now < x.expires_at)::integer as current_streak, 1 as longest_streak, f.day, f.timezone,
@@ -522,9 +529,7 @@ begin
   )
   select f.n, row(
     null, true, b.current_streak, 1, b.last_active_date, 'FIRST_ACTIVITY',
-    private.streak_message(
-      'FIRST_ACTIVITY', 1, case when private.known_timezone(p_timezones[f.n]) is null then p_timezones[f.n] end, b.timezone
-    ),
+    private.streak_message('FIRST_ACTIVITY', 1, f.ignored, b.timezone),
     b.timezone, b.version, b.expires_at, false
   )::private.streak_answer
   from begun b join first f on f.user_id = b.user_id
@@ -537,10 +542,9 @@ begin
     on e.user_id = f.user_id and e.n < f.n
   cross join lateral (
     select case when length(e.request_id) > 100 then 'REQUEST_ID_TOO_LONG'
-      when exists (
-        select from public.streak_history h
+      when (select h.id from public.streak_history h
         where h.user_id = e.user_id and h.request_id = e.request_id and h.version is not null
-      ) then null
+      ) is not null then null
       when e.at > v_now + interval '5 minutes' then 'ACTIVITY_IN_FUTURE'
       when e.at < v_now - interval '7 days' then 'ACTIVITY_TOO_OLD'
     end as error offset 0
@@ -555,7 +559,10 @@ comment on function private.begin_streaks(uuid[], text[], text[], timestamptz[],
 create or replace function private.apply_activities(
   p_user_ids uuid[], p_timezones text[], p_request_ids text[], p_activity_ats timestamptz[]
 ) returns private.streak_answer[]
-language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
+language plpgsql security definer
+-- look-ups by key, as above
+set search_path = '' set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_started_at constant timestamptz := clock_timestamp();
   v_now constant timestamptz := private.now();
@@ -591,10 +598,10 @@ begin
                   else (select k.name from private.streak_timezones k where k.key = lower(e.timezone)) end as known,
                 case when s.version is null then 'MISSING'
                   when length(e.request_id) > 100 then 'REQUEST_ID_TOO_LONG'
-                  when e.request_id is not null and exists (
-                    select from public.streak_history h
+                  -- not by "exists", for which the planner may read the whole history into a hash table
+                  when (select h.id from public.streak_history h
                     where h.user_id = e.user_id and h.request_id = e.request_id and h.version is not null
-                  ) then 'REPLAY'
+                  ) is not null then 'REPLAY'
                   when e.at > v_now + interval '5 minutes' then 'ACTIVITY_IN_FUTURE'
                   when e.at < v_now - interval '7 days' then 'ACTIVITY_TOO_OLD'
                 end as error

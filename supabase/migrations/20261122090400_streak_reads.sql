@@ -52,7 +52,9 @@ returns table (
   user_id uuid, current_streak integer, longest_streak integer, last_active_date date, timezone text,
   is_active_today boolean, days_since_activity integer, expires_at timestamptz, version integer
 )
-language plpgsql stable set search_path = '' rows 100 as $$
+language plpgsql stable set search_path = '' rows 100
+-- look-ups by key, whatever the planner believes of the table's size
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   v_now constant timestamptz := private.now();

@@ -215,7 +215,9 @@ returns table (
   user_id uuid, error text, days_added integer, current_streak integer, longest_streak integer, last_active_date date,
   change_type text, timezone text, version integer, expires_at timestamptz
 )
-language plpgsql security definer set search_path = '' rows 100 as $$
+language plpgsql security definer set search_path = '' rows 100
+-- one event or 100,000, into tables of any size: each call is planned for what it has before it
+set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
   v_started_at constant timestamptz := clock_timestamp();
