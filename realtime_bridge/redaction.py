@@ -31,12 +31,22 @@ class _Redaction(logging.Filter):
         message = record.getMessage()
         clean = redact(message)
         if clean != message:
-            record.msg, record.args = clean, ()
+            if isinstance(record.args, tuple):
+                # As many as there were: some formatters, such as that of uvicorn's access log, take them apart.
+                record.args = tuple(map(_redacted, record.args))
+            if record.getMessage() != clean:
+                record.msg, record.args = clean, ()
         if record.exc_info:
             # The formatter would print the exception with its URL; keep its class.
             record.msg = f"{record.msg} ({record.exc_info[0].__name__ if record.exc_info[0] else 'error'})"
             record.exc_info = None
         return True
+
+
+def _redacted(argument: object) -> object:
+    text = str(argument)
+    clean = redact(text)
+    return argument if clean == text else clean
 
 
 _redaction = _Redaction()

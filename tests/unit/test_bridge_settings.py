@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
 import pytest
+from uvicorn.logging import AccessFormatter
 
 from realtime_bridge.health import BridgeState, Fault, HealthBoard
 from realtime_bridge.redaction import install, redact
@@ -76,6 +78,36 @@ def test_what_the_libraries_log_is_redacted(caplog: pytest.LogCaptureFixture) ->
             logging.getLogger("websockets.client").exception("failed")
     assert "sb_secret_abc" not in caplog.text
     assert caplog.text.count("ERROR") == 2
+
+
+def test_the_access_log_of_uvicorn_is_redacted_and_whole() -> None:
+    """A request with a ticket is logged by uvicorn's own formatter in one line with everything but the ticket."""
+    install()
+    log, written = logging.getLogger("uvicorn.access"), io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(AccessFormatter('%(client_addr)s "%(request_line)s" %(status_code)s', use_colors=False))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        path = "/events?ticket=eyJh.eyJ4.sig&debounce=0"
+        log.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", path, "1.1", 200)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert written.getvalue() == '127.0.0.1:1 "GET /events?ticket=<redacted>&debounce=0 HTTP/1.1" 200 OK\n'
+
+
+def test_a_secret_in_no_argument_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    """A key that stands in the text itself, in a mapping, or across an argument's edge is cut out all the same."""
+    install()
+    log = logging.getLogger("httpx")
+    with caplog.at_level(logging.INFO):
+        log.info("apikey=sb_secret_abc of %s", "somebody")
+        log.info("%(url)s", {"url": "ws://h/?apikey=sb_secret_abc"})
+        log.info("ticket=%s&%d", "opaque-abc", 7)
+    assert "abc" not in caplog.text
+    assert caplog.text.count("<redacted>") == 3
 
 
 def test_health_follows_from_the_facts() -> None:
