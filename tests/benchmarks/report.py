@@ -49,11 +49,17 @@ def _fanout(output: Path, scale: float) -> list[str]:
     return ["tests.benchmarks.bench_fanout", "--scale", f"{scale:g}", "--output", str(output)]
 
 
+def _cold_start(output: Path, scale: float) -> list[str]:
+    sizes = ["--rows", str(max(round(1_000_000 * scale), 100)), "--listeners", str(max(round(1000 * scale), 10))]
+    return ["tests.benchmarks.bench_cold_start", *sizes, "--output", str(output)]
+
+
 BENCHMARKS: dict[str, Arguments] = {
     "database": _database,
     "client": _client,
     "latency": _latency,
     "fanout": _fanout,
+    "cold-start": _cold_start,
 }
 
 

@@ -101,62 +101,77 @@ def latency(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
     ]
 
 
-def fanout(found: Mapping[str, str]) -> list[Figure]:
-    """The figures of bench_fanout, from its lines."""
-    return [figure for name, line in found.items() for figure in _FANOUT[name](line)]
+def fanout(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    """The figures of bench_fanout."""
+    return [figure for name, figures in found.items() for figure in _FANOUT[name](figures)]
 
 
-def _number(pattern: str, line: str) -> float:
-    match = re.search(pattern, line)
-    if match is None:
-        raise ValueError(f"no {pattern!r} in {line!r}")
-    return float(match[1])
+def _none(work: str, found: float) -> Figure:
+    return Figure(work, f"{found:,.0f}", "", found, "0", found == 0)
 
 
-def _own_rows(name: str, goal: float) -> Callable[[str], list[Figure]]:
-    def read(line: str) -> list[Figure]:
-        p95 = _number(r"p95 ([\d.]+|nan) ms", line)
-        deaf = _number(r"without anything (\d+)", line)
+def _own_rows(name: str, rate: float, limit: float) -> Callable[[Mapping[str, float]], list[Figure]]:
+    def read(found: Mapping[str, float]) -> list[Figure]:
+        latency, delivered = found["p95, ms"], found["deliveries a second"]
         return [
-            judged(f"{name}: change in to frame out, p95", f"{p95:.1f} ms", p95, (AT_MOST, goal, "ms")),
-            Figure(f"{name}: listeners without anything", f"{deaf:.0f}", "", deaf, "0", deaf == 0),
+            judged(f"{name}: change in to frame out, p95", f"{latency:.1f} ms", latency, (AT_MOST, limit, "ms")),
+            judged(f"{name}: deliveries", f"{delivered:,.0f}/s", delivered, (AT_LEAST, rate, "a second")),
+            _none(f"{name}: listeners without their last change", found["listeners without their last change"]),
         ]
 
     return read
 
 
-def _dashboards(line: str) -> list[Figure]:
-    ratio = _number(r"ratio ([\d.]+)", line)
-    return [
-        judged("every change to all dashboards", f"{ratio:.2f} x", ratio, (AT_LEAST, 0.7, "x"), line.partition(":")[0])
-    ]
+def _dashboards(found: Mapping[str, float]) -> list[Figure]:
+    ours, peer = found["messages a second"], found["websockets.broadcast, a second"]
+    against = f"websockets.broadcast {peer:,.0f}/s"
+    bound = (AT_LEAST, 0.7, "x")
+    return [judged("every change to all dashboards", f"{ours / peer:.2f} x", ours / peer, bound, against)]
 
 
-def _memory(line: str) -> list[Figure]:
-    kinds = {kind: _number(rf"{kind} (-?[\d.]+) KiB", line) for kind in ("SSE", "WebSocket")}
+def _memory(found: Mapping[str, float]) -> list[Figure]:
     return [
         judged(f"memory of an idle listener, {kind}", f"{size:.1f} KiB", size, (AT_MOST, 25, "KiB"))
-        for kind, size in kinds.items()
+        for kind in ("SSE", "WebSocket")
+        for size in [found[f"{kind}, KiB"]]
     ]
 
 
-def _burst(line: str) -> list[Figure]:
-    share = _number(r": (\d+)%$", line)
-    return [judged("CPU for a burst, debounced", f"{share:.0f} %", share, (AT_MOST, 30, "%"), "without debounce")]
+def _burst(found: Mapping[str, float]) -> list[Figure]:
+    share = found["CPU, s"] / found["CPU, s, no debounce"] * 100
+    more, wrong = found["listeners with more than a message a window"], found["listeners with a wrong state"]
+    return [
+        judged("CPU for a burst, debounced", f"{share:.0f} %", share, (AT_MOST, 30, "%"), "without debounce"),
+        _none("burst: listeners with more than a message a window", more),
+        _none("burst: listeners with a wrong state", wrong),
+    ]
 
 
-_FANOUT: dict[str, Callable[[str], list[Figure]]] = {
-    "own-1k": _own_rows("a tenth of the listeners, own rows", 5),
-    "own-10k": _own_rows("all listeners, own rows", 100),
+_FANOUT: dict[str, Callable[[Mapping[str, float]], list[Figure]]] = {
+    "own-1k": _own_rows("a tenth of the listeners, own rows", 1000, 5),
+    "own-10k": _own_rows("all listeners, own rows", 5000, 100),
     "dashboards": _dashboards,
     "memory": _memory,
     "burst": _burst,
 }
+
+
+def cold_start(found: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    """The figures of bench_cold_start: on no rows, and on many."""
+    none, many = list(found.items())
+    listening, held = (many[1][name] for name in ("all listeners have their snapshot s", "memory MiB"))
+    share = held / none[1]["memory MiB"]
+    return [
+        judged(f"cold start with {many[0]}", f"{listening:.1f} s", listening, (AT_MOST, 10, "s")),
+        judged(f"memory with {many[0]}", f"{share:.2f} x", share, (AT_MOST, 1.5, "x"), "none"),
+    ]
+
 
 READERS: dict[str, Callable[[Any], list[Figure]]] = {
     "database": database,
     "client": client,
     "latency": latency,
     "fanout": fanout,
+    "cold-start": cold_start,
 }
 """How to read what each benchmark wrote."""
