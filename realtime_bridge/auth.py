@@ -46,10 +46,10 @@ class Principal:
     """Who listens.
 
     Attributes:
-        user_id: The user; None for the service itself.
+        user_id: The user; None for the service itself, and for whoever came by an operator link.
         sees_all: Whether it may hear of every user.
         expires_at: When its token ends, in epoch seconds; None: never.
-        service: Whether it is the service, which no browser should be.
+        service: Whether it is the service, which no browser should be; nobody else may write.
     """
 
     user_id: str | None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
-from cachetools import TTLCache
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import TypeAdapter
@@ -23,12 +22,12 @@ from streak_client.models import (
     StreakUpdate,
     UserStreak,
 )
+from streak_client.rest.boards import Boards, Page
 from streak_client.rest.limits import LimitBody
 from streak_client.rest.problems import install, problem_of
 from streak_client.rest.schemas import ActivityBody, BatchBody, BatchItem, Problem
 
 LEADERBOARD_SECONDS = 300.0
-LEADERBOARD_PAGES = 1_000
 MOST_OFFSET = 10_000
 LONGEST_CALENDAR = 366
 MOST_ENTRIES = 1_000
@@ -66,9 +65,7 @@ class Api:
         self._client = client
         self._authenticator = authenticator
         self._self_update = self_update
-        self._boards: TTLCache[tuple[object, ...], Sequence[LeaderboardEntry]] = TTLCache(
-            LEADERBOARD_PAGES, leaderboard_seconds
-        )
+        self._boards = Boards(self._load_board, leaderboard_seconds)
         self.router = APIRouter(prefix="/api/streak", responses=_problems)
         add = self.router.add_api_route
         add("/update", self.update, methods=["POST"], response_model=StreakUpdate, summary="Count an activity")
@@ -107,7 +104,11 @@ class Api:
         token = token.strip() if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         if not token:
             raise AccessError(401, "TOKEN_REQUIRED", "send Authorization: Bearer <token>, or the secret key as apikey")
-        return await self._authenticator.principal(token)
+        who = await self._authenticator.principal(token)
+        if who.user_id is None and not who.service:
+            # It came in a dashboard's link, whoever made the authenticator: printed in a terminal, for looking on.
+            raise AccessError(401, "INVALID_TOKEN", "the token of a dashboard's link opens the dashboard alone")
+        return who
 
     async def _reader(self, request: Request, user_id: UUID) -> None:
         who = await self._who(request)
@@ -118,7 +119,7 @@ class Api:
         """Count an activity. For the service; for users themselves only where that is switched on, and as of now."""
         who = await self._who(request)
         at = body.activity_at
-        if who.user_id is not None:
+        if not who.service:
             if not self._self_update or who.user_id != str(body.user_id):
                 raise AccessError(403, "FORBIDDEN", "only the service may count activities")
             at = None
@@ -129,7 +130,7 @@ class Api:
 
     async def batch(self, request: Request, body: BatchBody) -> Response:
         """Count many activities, for the service; each has its own result or error, in the order given."""
-        if (await self._who(request)).user_id is not None:
+        if not (await self._who(request)).service:
             raise AccessError(403, "FORBIDDEN", "only the service may count activities")
         activities = [item.activity(at=item.activity_at) for item in body.activities]
         outcomes = await self._client.update_user_streaks(activities)
@@ -148,11 +149,10 @@ class Api:
     ) -> Response:
         """Give the best streaks, at most a few minutes old, to anybody who is signed in."""
         await self._who(request)
-        page = (limit, offset, order_by)
-        found = self._boards.get(page)
-        if found is None:
-            found = self._boards[page] = await self._client.get_leaderboard(limit, offset, order_by)
-        return _answer(list[LeaderboardEntry], found)
+        return _json(await self._boards.get(Page(limit, offset, order_by)))
+
+    async def _load_board(self, page: Page) -> bytes:
+        return _dump(list[LeaderboardEntry], await self._client.get_leaderboard(*page))
 
     async def streak(self, request: Request, user_id: Annotated[UUID, Path(alias="userId")]) -> Response:
         """Give a user's streak as it counts at this moment."""
@@ -211,8 +211,16 @@ _ANSWERS: dict[Any, TypeAdapter[Any]] = {
 }
 
 
+def _dump(model: Any, content: object) -> bytes:
+    return _ANSWERS[model].dump_json(content)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
 def _answer(model: Any, content: object) -> Response:
-    return Response(_ANSWERS[model].dump_json(content), media_type="application/json")
+    return _json(_dump(model, content))
 
 
 def _exposition(registry: CollectorRegistry) -> Callable[[Request], Response]:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streak_client.rest.problems import plain_problem
 
-# A thousand activities with every field at its longest.
+# A thousand activities with every field at the longest that means anything.
 MOST_BYTES = 1024 * 1024
 
 

@@ -14,7 +14,6 @@ from streak_client.models import Activity, StreakUpdate
 
 MOST_ACTIVITIES = 1_000
 
-Zone = Annotated[str, StringConstraints(max_length=_inputs.MAX_TIMEZONE_LENGTH)]
 RequestId = Annotated[str, StringConstraints(min_length=1, max_length=_inputs.MAX_REQUEST_ID_LENGTH)]
 
 
@@ -23,7 +22,7 @@ class ActivityBody(BaseModel):
 
     Attributes:
         user_id: Who acted.
-        timezone: The IANA zone the user is in; one that does not exist is ignored.
+        timezone: The IANA zone the user is in; one that does not exist is ignored, however long its name is.
         request_id: The same id never counts twice.
         activity_at: When, with offset, at most 7 days ago; now by default.
     """
@@ -31,7 +30,7 @@ class ActivityBody(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     user_id: UUID
-    timezone: Zone | None = None
+    timezone: str | None = None
     request_id: RequestId | None = None
     activity_at: AwareDatetime | None = None
 

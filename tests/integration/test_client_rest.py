@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,9 +11,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from local_supabase.faults import Faults
 from local_supabase.stack import StackInfo
+from realtime_bridge.links import Links
+from realtime_bridge.settings import BridgeSettings
 from streak_client import RateLimit, Settings
 from streak_client.rest.serving import rest_app
 from tests.support.stack import user_token
@@ -126,8 +130,29 @@ async def test_who_may_do_what(api: httpx.AsyncClient, stack: StackInfo, new_use
     batch = await api.post("/api/streak/batch", json={"activities": []}, headers=token(stack, user))
     assert_problem(batch, 403, "FORBIDDEN")
     assert (await api.get(f"/api/streak/{user}", headers=token(stack, user))).json()["version"] == 0
-    operator = token(stack, stranger, app_metadata={"streak_operator": True})
-    assert (await api.get(f"/api/streak/{user}", headers=operator)).status_code == 200
+
+
+@pytest.mark.parametrize("self_update", [False, True])
+async def test_who_may_only_look_counts_nothing(
+    serve: Serve, stack: StackInfo, new_user: NewUser, *, self_update: bool
+) -> None:
+    """An operator reads every streak and counts for nobody else; the token of a dashboard's link opens nothing here."""
+    user = await new_user()
+    operator = token(stack, uuid4(), app_metadata={"streak_operator": True})
+    project = BridgeSettings(supabase_url=stack.supabase_url, supabase_secret_key=SecretStr(stack.secret_key))
+    link = {"Authorization": f"Bearer {Links(project).make()}"}
+    paths = ("update", "batch", f"{user}", "leaderboard")
+    async with await serve(self_update=self_update) as api:
+        for headers, statuses in ((operator, [403, 403, 200, 200]), (link, [401] * 4)):
+            answers = [
+                await api.post("/api/streak/update", json={"userId": str(user)}, headers=headers),
+                await api.post("/api/streak/batch", json={"activities": [{"userId": str(user)}]}, headers=headers),
+                *[await api.get(f"/api/streak/{path}", headers=headers) for path in paths[2:]],
+            ]
+            assert dict(zip(paths, (answer.status_code for answer in answers), strict=True)) == dict(
+                zip(paths, statuses, strict=True)
+            )
+        assert (await api.get(f"/api/streak/{user}", headers=key(stack))).json()["version"] == 0
 
 
 async def test_self_update_is_as_of_now_and_for_oneself(serve: Serve, stack: StackInfo, new_user: NewUser) -> None:
@@ -161,6 +186,21 @@ async def test_bad_bodies_are_problems_that_name_the_field(
     """What is wrong with a body is a 422 that names the field."""
     response = await api.post("/api/streak/update", json=body, headers=key(stack))
     assert assert_problem(response, 422, "INVALID_INPUT")["field"] == field
+
+
+@pytest.mark.parametrize("zone", ["Europe/" + "x" * 5_000, "a\x00b", "\ud800", ""])
+async def test_a_zone_that_is_none_costs_no_day(
+    api: httpx.AsyncClient, stack: StackInfo, new_user: NewUser, zone: str
+) -> None:
+    """However a zone is wrong, the day counts, alone and in a batch, in the zone that would count without it."""
+    headers = {**key(stack), "Content-Type": "application/json"}
+    for path in ("update", "batch"):
+        body: dict[str, Any] = {"userId": str(await new_user()), "timezone": zone}
+        content = json.dumps(body if path == "update" else {"activities": [body]})  # httpx would not send a surrogate
+        answer = await api.post(f"/api/streak/{path}", content=content, headers=headers)
+        assert answer.status_code == 200, answer.text
+        result = answer.json() if path == "update" else answer.json()[0]["result"]
+        assert (result["current_streak"], result["timezone"]) == (1, "UTC")
 
 
 async def test_other_mistakes_have_their_status(api: httpx.AsyncClient, stack: StackInfo, new_user: NewUser) -> None:
