@@ -18,13 +18,20 @@ from realtime_bridge.settings import BridgeSettings
 _TICKET_LIFE = 60.0
 _TICKET_AUDIENCE = "realtime-bridge:ticket"
 _LEEWAY = 5.0
+# Fetched anew beside the requests after this many seconds, and before them after that many.
 _JWKS_LIFE = 600.0
+_JWKS_OLD = 1200.0
 _ALGORITHMS: dict[tuple[Any, Any], str] = {
     ("RSA", None): "RS256",
     ("EC", "P-256"): "ES256",
     ("OKP", "Ed25519"): "EdDSA",
 }
+# An unknown id must not make us hammer the auth server.
 _JWKS_PAUSE = 10.0
+_JWKS_RETRY = 2.0
+_JWKS_PATIENCE = 10.0
+# 9999-12-31: no clock of Python's goes further.
+_LAST_EXPIRY = 253_402_214_400.0
 
 
 class AccessError(Exception):
@@ -174,7 +181,7 @@ class Authenticator:
 
 
 def _principal_of(claims: Mapping[str, Any]) -> Principal:
-    role, expires_at = claims.get("role"), float(claims["exp"])
+    role, expires_at = claims.get("role"), min(float(claims["exp"]), _LAST_EXPIRY)
     if role == "service_role":
         return Principal(None, sees_all=True, expires_at=expires_at, service=True)
     if role != "authenticated":
@@ -190,7 +197,10 @@ def _principal_of(claims: Mapping[str, Any]) -> Principal:
 
 
 class PublicKeys:
-    """The project's signing keys, fetched when they are needed and again when one is unknown (rotation).
+    """The project's signing keys: fetched when they are needed, when they are old and when one is unknown (rotation).
+
+    However many ask, one fetch is under way at most, and after each comes a pause. Neither an Auth that hangs nor
+    tokens with made-up key ids hold up those whose keys are known.
 
     Args:
         url: The JWKS document.
@@ -201,8 +211,9 @@ class PublicKeys:
         self._url = url
         self._http = http
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetched_at = self._tried_at = float("-inf")
+        self._failed = False
+        self._fetching: asyncio.Task[None] | None = None
 
     async def get(self, kid: str) -> jwt.PyJWK:
         """The key of an id.
@@ -211,39 +222,48 @@ class PublicKeys:
             jwt.InvalidTokenError: The project has no such key.
             AccessError: The keys cannot be fetched.
         """
-        if kid not in self._keys or self._age() > _JWKS_LIFE:
-            async with self._lock:
-                # An unknown id must not make us hammer the auth server.
-                if self._age() > (_JWKS_LIFE if kid in self._keys else _JWKS_PAUSE):
-                    await self._fetch()
-        if kid not in self._keys:
-            raise jwt.InvalidTokenError("unknown key id")
-        return self._keys[kid]
+        known, age = kid in self._keys, time.monotonic() - self._fetched_at
+        if not known or age > _JWKS_LIFE:
+            fetching = self._fetch_soon()
+            # A key that nobody looked after for long may have been revoked, unless Auth is known not to answer.
+            if fetching is not None and (not known or (age > _JWKS_OLD and not self._failed)):
+                await asyncio.shield(fetching)
+        if kid in self._keys:
+            return self._keys[kid]
+        if self._failed:
+            raise AccessError(503, "UNAVAILABLE", "the project's keys cannot be read now")
+        raise jwt.InvalidTokenError("unknown key id")
 
-    def _age(self) -> float:
-        return time.monotonic() - self._fetched_at
+    def _fetch_soon(self) -> asyncio.Task[None] | None:
+        """The fetch under way, or a new one; None in the pause after the last."""
+        if self._fetching is None or self._fetching.done():
+            pause = _JWKS_RETRY if self._failed else _JWKS_PAUSE
+            due = time.monotonic() - self._tried_at > pause
+            self._fetching = asyncio.create_task(self._fetch(), name="bridge-jwks") if due else None
+        return self._fetching
 
     async def _fetch(self) -> None:
         try:
-            response = await self._http.get(self._url)
+            async with asyncio.timeout(_JWKS_PATIENCE):
+                response = await self._http.get(self._url)
             documents = response.raise_for_status().json()["keys"]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            if not self._keys:
-                raise AccessError(503, "UNAVAILABLE", "the project's keys cannot be read now") from None
-            return
-        self._fetched_at = time.monotonic()
-        self._keys = {key.key_id: key for key in map(_public_key, documents) if key is not None and key.key_id}
+            self._keys = {key.key_id: key for key in map(_public_key, documents) if key is not None and key.key_id}
+        except (httpx.HTTPError, TimeoutError, RuntimeError, ValueError, KeyError, TypeError):
+            # RuntimeError: the bridge has stopped meanwhile, and its client with it.
+            self._failed = True
+        else:
+            self._failed, self._fetched_at = False, time.monotonic()
+        self._tried_at = time.monotonic()
 
 
 def _public_key(document: Any) -> jwt.PyJWK | None:
     """A key with the one algorithm that its type allows; symmetric and unknown ones are left out."""
     if not isinstance(document, dict):
         return None
-    kind = (document.get("kty"), document.get("crv"))
-    algorithm = _ALGORITHMS.get(kind)
-    if algorithm is None or document.get("alg", algorithm) != algorithm:
-        return None
     try:
+        algorithm = _ALGORITHMS.get((document.get("kty"), document.get("crv")))
+        if algorithm is None or document.get("alg", algorithm) != algorithm:
+            return None
         return jwt.PyJWK(document, algorithm=algorithm)
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, TypeError):
         return None

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -26,15 +28,32 @@ class AuthServer:
         self.keys: dict[str, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = {}
         self.asked = 0
         self.extra: list[dict[str, Any]] = []
+        self.body: Any = None
+        self.failing = False
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.heard = asyncio.Event()
 
     def rotate(self, kid: str) -> None:
         """Publish one new key instead of the old ones."""
         self.keys = {kid: ec.generate_private_key(ec.SECP256R1())}
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request for the keys."""
+    async def serve(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request for the keys, once awake."""
         assert request.url.path == "/auth/v1/.well-known/jwks.json"
         self.asked += 1
+        self.heard.set()
+        await self.awake.wait()
+        if self.failing or self.body is not None:
+            return httpx.Response(503 if self.failing else 200, json=self.body)
+        return self.answer()
+
+    def token(self, kid: str) -> str:
+        """A token signed with a key."""
+        return jwt.encode(claims(), self.keys[kid], algorithm="ES256", headers={"kid": kid})
+
+    def answer(self) -> httpx.Response:
+        """The keys."""
         documents = []
         for kid, key in self.keys.items():
             if isinstance(key, ec.EllipticCurvePrivateKey):
@@ -59,7 +78,7 @@ def make(server: AuthServer) -> Callable[..., Authenticator]:
 
     def build(secret: str | None = SECRET) -> Authenticator:
         settings = BridgeSettings(supabase_url=URL, supabase_secret_key=SERVICE_KEY, supabase_jwt_secret=secret)
-        return Authenticator(settings, httpx.AsyncClient(transport=httpx.MockTransport(server.answer)))
+        return Authenticator(settings, httpx.AsyncClient(transport=httpx.MockTransport(server.serve)))
 
     return build
 
@@ -175,6 +194,98 @@ async def test_a_rotated_key_is_fetched(
     assert server.asked == 1
     monkeypatch.setattr("realtime_bridge.auth._JWKS_PAUSE", -1.0)
     assert (await authenticator.principal(token)).user_id == USER
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let keys be so old at once that they are to be fetched anew."""
+    monkeypatch.setattr("realtime_bridge.auth._JWKS_LIFE", -1.0)
+    monkeypatch.setattr("realtime_bridge.auth._JWKS_PAUSE", -1.0)
+
+
+@pytest.fixture
+def very_old(old: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - one goes with the other
+    """Let keys be so old at once that they may have been revoked."""
+    monkeypatch.setattr("realtime_bridge.auth._JWKS_OLD", -1.0, raising=False)
+
+
+@pytest.mark.usefixtures("old")
+async def test_a_hanging_auth_holds_up_nobody_whose_key_is_known(
+    make: Callable[..., Authenticator], server: AuthServer
+) -> None:
+    """While Auth does not answer, known keys are good at once, and made-up key ids share one fetch and then end."""
+    authenticator = make(None)
+    token = server.token("first")
+    await authenticator.principal(token)
+    server.awake.clear()
+    server.heard.clear()
+    strangers = [
+        jwt.encode(claims(), server.keys["first"], algorithm="ES256", headers={"kid": str(n)}) for n in range(50)
+    ]
+    waiting = [asyncio.create_task(refused(authenticator, stranger)) for stranger in strangers]
+    async with asyncio.timeout(60):
+        await server.heard.wait()
+        for _ in range(100):
+            assert (await authenticator.principal(token)).user_id == USER
+        server.awake.set()
+        assert await asyncio.gather(*waiting) == [(401, "INVALID_TOKEN")] * 50
+    assert server.asked == 2
+
+
+@pytest.mark.usefixtures("very_old")
+async def test_a_failing_auth_is_left_alone_for_a_while(
+    make: Callable[..., Authenticator], server: AuthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fetch that failed known keys stay good, unknown ones are 503, and none is tried again in the pause."""
+    monkeypatch.setattr("realtime_bridge.auth._JWKS_RETRY", 3600.0, raising=False)
+    authenticator = make(None)
+    known = server.token("first")
+    await authenticator.principal(known)
+    server.rotate("second")
+    server.failing = True
+    for _ in range(20):
+        assert (await authenticator.principal(known)).user_id == USER
+        assert await refused(authenticator, server.token("second")) == (503, "UNAVAILABLE")
+    assert server.asked == 2
+    server.failing = False
+    monkeypatch.setattr("realtime_bridge.auth._JWKS_RETRY", -1.0, raising=False)
+    assert (await authenticator.principal(server.token("second"))).user_id == USER
+
+
+@pytest.mark.usefixtures("very_old")
+async def test_a_revoked_key_opens_no_idle_bridge(make: Callable[..., Authenticator], server: AuthServer) -> None:
+    """Keys that nobody used for long are fetched before they are believed: one withdrawn meanwhile is refused."""
+    authenticator = make(None)
+    revoked = server.token("first")
+    await authenticator.principal(revoked)
+    server.rotate("second")
+    assert await refused(authenticator, revoked) == (401, "INVALID_TOKEN")
+
+
+@pytest.mark.parametrize("body", [[], {}, {"keys": 5}, {"keys": None}, "keys"])
+async def test_a_document_without_keys_is_a_failure_of_auth(
+    make: Callable[..., Authenticator], server: AuthServer, body: object
+) -> None:
+    """What Auth sends instead of a JWKS is answered with 503."""
+    server.body = body
+    assert await refused(make(None), server.token("first")) == (503, "UNAVAILABLE")
+
+
+async def test_a_broken_key_spoils_no_other(make: Callable[..., Authenticator], server: AuthServer) -> None:
+    """Keys that cannot be read are left out, and the others are good."""
+    server.extra = [
+        {"kty": "RSA", "kid": "a", "n": "!", "e": 5},
+        {"kty": "EC", "crv": "P-256", "kid": "b", "x": "AA", "y": None},
+        {"kty": ["RSA"], "kid": "c"},
+    ]
+    assert (await make(None).principal(server.token("first"))).user_id == USER
+
+
+async def test_an_expiry_in_milliseconds_is_far_away(make: Callable[..., Authenticator]) -> None:
+    """A token whose end lies beyond the calendar ends with it."""
+    principal = await make().principal(legacy(exp=time.time() * 1000))
+    assert principal.expires_at is not None
+    assert datetime.fromtimestamp(principal.expires_at, UTC).year == 9999
 
 
 async def test_a_key_has_one_algorithm(make: Callable[..., Authenticator], server: AuthServer) -> None:
