@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,12 +14,15 @@ from limits.errors import ConfigurationError as LimitsConfigurationError
 from limits.storage import MovingWindowSupport, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
+from streak_client._redis import Pause, open_sync, opening
 from streak_client.errors import ConfigurationError, RateLimitedError
 
 if TYPE_CHECKING:
-    from redis import ConnectionPool
+    from redis import Redis
 
 logger = logging.getLogger("streak_client")
+
+STORE = "the rate limit's store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,14 @@ class Guard:
 
     def __init__(self, options: RateLimit) -> None:
         self._item = parse(options)
-        with opening_store():
-            self._pool = None if in_memory(options) else _open_pool(options)
-            pooled: Any = {} if self._pool is None else {"connection_pool": self._pool}
-            storage = storage_from_string(options.store, **pooled)
-        # What `parse` lets pass are these; the types do not say so.
-        assert isinstance(storage, Storage)  # noqa: S101
-        assert isinstance(storage, MovingWindowSupport)  # noqa: S101
-        self._limiter = MovingWindowRateLimiter(storage)
+        self._redis = None if in_memory(options) else open_sync(options.store, STORE)
+        self._limiter = MovingWindowRateLimiter(_storage(options.store, self._redis))
+        self._pause = Pause()
 
     def close(self) -> None:
         """Close the connections to the store."""
-        if self._pool is not None:
-            self._pool.disconnect()
+        if self._redis is not None:
+            self._redis.close()
 
     def check(self, user_id: UUID) -> None:
         """Count an update.
@@ -76,14 +72,27 @@ class Guard:
         Raises:
             RateLimitedError: There were too many; `retry_after` says when the next may come.
         """
+        if self._pause.lasts():
+            return
         try:
             if self._limiter.hit(self._item, str(user_id)):
                 return
             stats = self._limiter.get_window_stats(self._item, str(user_id))
         except Exception as error:  # noqa: BLE001 - whatever a store raises, it must not cost the user the day
-            note_failure(error)
+            if self._pause.begin():
+                note_failure(error)
             return
         raise refused(self._item, stats.reset_time)
+
+
+def _storage(location: str, redis: Redis | None) -> Storage:
+    pooled: Any = {} if redis is None else {"connection_pool": redis.connection_pool}
+    with opening(STORE):
+        storage = storage_from_string(location, **pooled)
+    # What `parse` lets pass is these; the types do not say so.
+    assert isinstance(storage, Storage)  # noqa: S101
+    assert isinstance(storage, MovingWindowSupport)  # noqa: S101
+    return storage
 
 
 def parse(options: RateLimit) -> RateLimitItem:
@@ -104,31 +113,6 @@ def parse(options: RateLimit) -> RateLimitItem:
         return parse_limit(options.limit)
     except (ValueError, LimitsConfigurationError):
         raise ConfigurationError(f"the rate limit {options.limit!r} is none, such as '10/minute'") from None
-
-
-def _open_pool(options: RateLimit) -> ConnectionPool:
-    from redis import ConnectionPool  # noqa: PLC0415 - an extra
-
-    return ConnectionPool.from_url(options.store)
-
-
-@contextmanager
-def opening_store() -> Iterator[None]:
-    """Word what can go wrong when a store is opened.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ConfigurationError: The store's library is missing, or its URL is malformed.
-    """
-    try:
-        yield
-    except (LimitsConfigurationError, ModuleNotFoundError) as error:
-        raise ConfigurationError('the rate limit\'s store needs "supabase-streaks[redis]"') from error
-    except ValueError:
-        # The cause could repeat the URL, and with it a password.
-        raise ConfigurationError("the rate limit's store has a malformed URL") from None
 
 
 def in_memory(options: RateLimit) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ SCHEMES = ("redis://", "rediss://")
 DEFAULT_NAME = "streaks"
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
+# Without its store, nobody makes every call wait for a time-out.
+PAUSE_SECONDS = 1.0
 
 
 def is_redis(location: object) -> bool:
@@ -118,6 +121,30 @@ _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_SECONDS,
     "socket_timeout": ANSWER_SECONDS,
 }
+
+
+class Pause:
+    """Leaves a Redis that failed alone for a moment. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._ends = 0.0
+
+    def lasts(self) -> bool:
+        """Tell whether to go on without Redis.
+
+        Returns:
+            True within a second after a failure.
+        """
+        return time.monotonic() < self._ends
+
+    def begin(self) -> bool:
+        """Note a failure.
+
+        Returns:
+            Whether it is worth a warning: False if others have just failed, too.
+        """
+        lasted, self._ends = self.lasts(), time.monotonic() + PAUSE_SECONDS
+        return not lasted
 
 
 def _check(pool: Any) -> None:

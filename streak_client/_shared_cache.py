@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 
 from streak_client._cache import CacheInfo, Caching, fresh_until
+from streak_client._redis import Pause
 from streak_client.errors import StreakError
 from streak_client.models import UserStreak
 
@@ -30,8 +30,6 @@ LEASE_SECONDS = 5.0
 # After so long a wait for others, a reader asks the database itself.
 PATIENCE_SECONDS = 15.0
 FIRST_LOOK, LONGEST_LOOK = 0.005, 0.05
-# Without its store, a cache does not make every read wait for a time-out.
-PAUSE_SECONDS = 1.0
 
 # Keys: answer and lease of a user. What is missing in an answer becomes an empty text, as Lua ends lists at nil.
 ASK = """
@@ -91,7 +89,7 @@ class SharedCache:
         self._space = hashlib.sha256(project.encode()).hexdigest()[:12]
         self._clock = clock
         self._hits = self._misses = self._failures = 0
-        self._resumes = 0.0
+        self._pause = Pause()
         self._lock = threading.Lock()
 
     def keys(self, user_id: UUID) -> tuple[str, str]:
@@ -131,7 +129,7 @@ class SharedCache:
         """
         token, now = uuid4().hex, self._clock()
         kept, mine = None, False
-        if time.monotonic() >= self._resumes:
+        if not self._pause.lasts():
             try:
                 kept, mine = yield from self._ask(user_id, token)
             except StoreError as failure:
@@ -185,9 +183,7 @@ class SharedCache:
         """
         with self._lock:
             self._failures += 1
-            now = time.monotonic()
-            quiet, self._resumes = now < self._resumes, now + PAUSE_SECONDS
-        if not quiet:
+        if self._pause.begin():
             logger.warning("the cache's store failed (%s); the database is read instead", failure)
 
     def info(self) -> CacheInfo:

@@ -26,6 +26,7 @@ from streak_client import (
     DatabaseError,
     Settings,
     StreakClient,
+    _redis,
     _shared_cache,
 )
 from streak_client.rest.serving import rest_app
@@ -246,7 +247,7 @@ async def test_without_its_redis_the_database_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When Redis goes, reads and writes go on; that is counted, and one warning a while says so."""
-    monkeypatch.setattr(_shared_cache, "PAUSE_SECONDS", 120.0)
+    monkeypatch.setattr(_redis, "PAUSE_SECONDS", 120.0)
     route = respx.post(f"{URL}/rest/v1/rpc/get_user_streak").respond(json=[STREAK])
     update = {**STREAK, "success": True, "change_type": "STREAK_MAINTAINED", "message": "", "replayed": False}
     respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").respond(json=[update])

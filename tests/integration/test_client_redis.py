@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -11,7 +13,7 @@ import httpx
 import pytest
 
 from local_supabase.stack import StackInfo
-from streak_client import AsyncStreakClient, RateLimit, RateLimitedError, Settings, StreakClient
+from streak_client import AsyncStreakClient, RateLimit, RateLimitedError, Settings, StreakClient, _redis
 from streak_client.rest.serving import rest_app
 from tests.support.redis_server import RedisServer, redis_server
 
@@ -81,3 +83,29 @@ async def test_a_redis_that_dies_costs_nobody_the_day(
                 await other.update_user_streak(user, "UTC")
     assert "rate guard's store failed" in caplog.text
     assert password not in caplog.text
+
+
+async def test_a_redis_that_hangs_holds_nobody_up(
+    stack: StackInfo,
+    redis: RedisServer,
+    new_user: NewUser,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When Redis takes connections and answers nothing, an update waits for a time-out, and those after it do not."""
+    monkeypatch.setitem(_redis._OPTIONS, "socket_timeout", 0.2)  # noqa: SLF001 - nobody needs to wait for it here
+    monkeypatch.setattr(_redis, "PAUSE_SECONDS", 600.0)
+    user, limit = await new_user(), RateLimit("3/minute", redis.url)
+    async with AsyncStreakClient(stack.supabase_url, stack.secret_key, rate_limit=limit) as asynchronous:
+        with StreakClient(stack.supabase_url, stack.secret_key, rate_limit=limit) as synchronous:
+            await asynchronous.update_user_streak(user, "UTC")  # so that one of them has a connection already
+            redis.process.send_signal(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(60):
+                    for _ in range(5):
+                        await asynchronous.update_user_streak(user, "UTC")
+                        await asyncio.to_thread(synchronous.update_user_streak, user, "UTC")
+            finally:
+                redis.process.send_signal(signal.SIGCONT)
+    warnings = [record.message for record in caplog.records if "rate guard's store failed" in record.message]
+    assert warnings == ["the rate guard's store failed (TimeoutError); the update is let through"] * 2

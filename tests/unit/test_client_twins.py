@@ -18,17 +18,21 @@ from streak_client import (
     async_client,
     client,
 )
+from streak_client._async_guard import AsyncGuard
+from streak_client._guard import Guard
+from streak_client.replicas import AsyncReplicaReader, ReplicaReader
 
 _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups|SharedReads)", r"\1"),
+    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups|SharedReads|ReplicaReader)", r"\1"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),
     (r"\basync_retrying\b", "retrying"),
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bCoroutine\[Any, Any, UserStreak\]", "UserStreak"),
+    (r"for coroutines", "for threads"),
     (r"from coroutines", "from ordinary code"),
     (r"tasks of one event loop", "threads"),
     (r"  # noqa: \w+ - .*", ""),
@@ -37,9 +41,10 @@ _TO_SYNC = (
 )
 
 
-def _as_sync(module: ModuleType) -> str:
-    source = inspect.getsource(module)
-    source = source[source.index("\nclass ") :]  # imports are sorted by names that differ
+def _as_sync(twin: ModuleType | type) -> str:
+    source = inspect.getsource(twin)
+    if inspect.ismodule(twin):
+        source = source[source.index("\nclass ") :]  # imports are sorted by names that differ
     for pattern, replacement in _TO_SYNC:
         source = re.sub(pattern, replacement, source)
     return source
@@ -50,12 +55,16 @@ TWINS = [
     (_async_driver, _driver),
     (_async_lookups, _lookups),
     (_async_shared_reads, _shared_reads),
+    (AsyncGuard, Guard),
+    (AsyncReplicaReader, ReplicaReader),
 ]
 
 
 @pytest.mark.parametrize(("asynchronous", "synchronous"), TWINS)
-def test_the_sync_client_is_the_async_one_without_await(asynchronous: ModuleType, synchronous: ModuleType) -> None:
-    """The modules of the two clients differ in async, await and a few names: no second policy can creep in."""
+def test_the_sync_client_is_the_async_one_without_await(
+    asynchronous: ModuleType | type, synchronous: ModuleType | type
+) -> None:
+    """The two clients and their parts differ in async, await and a few names: no second policy can creep in."""
     assert _as_sync(asynchronous) == _as_sync(synchronous)
 
 
