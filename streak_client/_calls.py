@@ -275,10 +275,12 @@ def history_pages(user_id: UUID | str, page_size: int) -> Pages[HistoryEntry]:
 
 
 def leaderboard_pages(order_by: LeaderboardOrder | str, page_size: int) -> Pages[LeaderboardEntry]:
-    """Read a whole leaderboard, best first, page by page."""
+    """Read a whole leaderboard, best first, page by page, as far as the database lets anybody read."""
     offsets = count(page_size, page_size)
 
     def following(page: list[LeaderboardEntry]) -> Flow[list[LeaderboardEntry]] | None:
-        return get_leaderboard(page_size, next(offsets), order_by) if len(page) == page_size else None
+        if len(page) < page_size or (offset := next(offsets)) > _inputs.MAX_LEADERBOARD_OFFSET:
+            return None
+        return get_leaderboard(page_size, offset, order_by)
 
     return Pages(get_leaderboard(page_size, 0, order_by), following)

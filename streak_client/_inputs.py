@@ -15,6 +15,7 @@ MAX_REQUEST_ID_LENGTH = 100
 MAX_REASON_LENGTH = 500
 FUTURE_TOLERANCE = timedelta(minutes=5)
 MAX_LEADERBOARD_LIMIT = 1_000
+MAX_LEADERBOARD_OFFSET = 1_000_000  # what the database lets the service skip
 MAX_INTEGER, MAX_BIGINT = 2**31 - 1, 2**63 - 1  # what PostgreSQL's types hold
 # No IANA name comes near it; what is longer is no zone, and need not travel to be told so.
 MAX_TIMEZONE_LENGTH = 100

@@ -63,6 +63,8 @@ class Lookups:
     ) -> Iterator[LeaderboardEntry]:
         """Read the whole leaderboard page by page.
 
+        It ends with the page that begins at place 1,000,001 at the latest: the database skips no more.
+
         Args:
             order_by: ``"current_streak"`` (users without one are left out) or ``"longest_streak"``.
             page_size: Entries per request, 1 to 1,000.

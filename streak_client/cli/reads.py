@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from calendar import day_abbr
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import click
 from rich.text import Text
@@ -73,7 +74,7 @@ def history(user: str, limit: int, as_json: bool) -> None:
 def calendar(user: str, first: date | None, last: date | None, as_json: bool) -> None:
     """Show the days that count for USER: a year as a heat map."""
     last = last or datetime.now(UTC).date()
-    first = first or last - timedelta(days=YEAR)
+    first = first or date.fromordinal(max(1, last.toordinal() - YEAR))  # the calendar begins with the year 1
     with StreakClient.from_env() as client:
         days = client.get_calendar(user, first, last)
     if as_json:
@@ -93,17 +94,17 @@ def heat_map(days: Mapping[date, CalendarDay], first: date, last: date) -> Text:
     Returns:
         The map, with the months above and what the colours mean below.
     """
-    monday = first - timedelta(days=first.weekday())
-    weeks = range((last - monday).days // WEEK + 1)
+    shown = range(first.toordinal(), last.toordinal() + 1)
+    # By number: the last week of the map may go beyond the last day that there is.
+    mondays = range(shown.start - first.weekday(), shown.stop, WEEK)
     text = Text("    ")
-    for week in weeks:
-        start = monday + week * timedelta(days=WEEK)
+    for monday in mondays:
+        start = date.fromordinal(monday)
         text.append(f"{start:%b} "[:2] if start.day <= WEEK else "  ", "dim")
-    for weekday in range(WEEK):
-        text.append(f"\n{monday + timedelta(days=weekday):%a} ", "dim")
-        for week in weeks:
-            day = monday + timedelta(days=week * WEEK + weekday)
-            text.append_text(_cell(days.get(day)) if first <= day <= last else Text("  "))
+    for weekday, name in enumerate(day_abbr):
+        text.append(f"\n{name} ", "dim")
+        for number in (monday + weekday for monday in mondays):
+            text.append_text(_cell(days.get(date.fromordinal(number))) if number in shown else Text("  "))
     counting = sum(day.kind is not DayKind.SKIPPED for day in days.values())
     text.append(f"\n\n{counting} days  ")
     for kind, colour in _SHADES.items():

@@ -150,6 +150,20 @@ def test_calendar_asks_for_a_year_and_prints_days() -> None:
     assert json.loads(run("calendar", str(USER), "--json").stdout)["day"] == "2026-11-20"
 
 
+@pytest.mark.parametrize(
+    ("last", "first"), [("0001-02-01", "0001-01-01"), ("0001-01-01", "0001-01-01"), ("9999-12-31", "9998-12-31")]
+)
+@respx.mock
+def test_the_calendar_ends_where_dates_end(last: str, first: str) -> None:
+    """At the first and the last days that there are, `calendar` shows what there is of a year."""
+    route = answer("get_streak_calendar", {"day": last, "kind": "active", "activity_at": None, "timezone": "UTC"})
+    result = run("calendar", str(USER), "--to", last)
+    assert (result.exit_code, result.exception) == (0, None)
+    assert "1 days" in result.stdout
+    body = json.loads(route.calls.last.request.content)
+    assert (body["p_from"], body["p_to"]) == (first, last)
+
+
 def test_the_heat_map_puts_each_day_into_its_row_and_column() -> None:
     """Rows are weekdays from Monday, columns weeks; days outside the range stay blank, skipped days do not count."""
     kinds = {
