@@ -70,7 +70,7 @@ begin
   latest as (
     select distinct on (d.user_id) d.user_id, d.activity_at, d.timezone
     from public.streak_days d where d.user_id = any (p_user_ids) and d.activity_at is not null
-    order by d.user_id, d.activity_at desc
+    order by d.user_id, d.activity_at desc, d.day desc -- of two days at one instant always the same
   )
   select c.user_id, c.last_day, c.length, c.longest, l.activity_at, l.timezone
   from counts c left join latest l on l.user_id = c.user_id;
@@ -231,14 +231,39 @@ end
 $$;
 comment on function private.seed_user_streak() is 'Gives a row inserted by hand its ledger and its history.';
 
+create or replace function private.refuse_contradiction(p_column text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  raise exception '%: the ledger streak_days decides it', p_column using errcode = '22023', detail = 'LEDGER_DECIDES',
+    hint = 'Days enter and leave through import_user_activity, recover_user_streak and undo_user_activity; '
+      'rebuild_user_streak brings a row in line with its ledger.';
+end
+$$;
+comment on function private.refuse_contradiction(text) is
+  'Refuses a change by hand that would contradict the ledger, and names the column.';
+
 create or replace function private.version_user_streak() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   if new is not distinct from old then
     return new;
   end if;
-  new.version := old.version + 1;
+  -- Where a day enters and which zone decides it follows from these: wrong, they would lose days, or enter them twice. The
+  -- counters are a cache that any recount mends, and fail nobody.
+  if new.last_active_date is distinct from old.last_active_date then
+    perform private.refuse_contradiction('last_active_date');
+  elsif new.last_activity_at is distinct from old.last_activity_at then
+    perform private.refuse_contradiction('last_activity_at');
+  elsif new.last_activity_timezone is distinct from old.last_activity_timezone then
+    perform private.refuse_contradiction('last_activity_timezone');
+  end if;
+  -- a row from elsewhere may be behind its history
+  new.version := 1 + greatest(old.version, (select max(h.version) from public.streak_history h where h.user_id = old.user_id));
   new.timezone := coalesce(private.known_timezone(new.timezone), old.timezone);
+  if new.timezone <> old.timezone and new.expires_at = old.expires_at then
+    -- as where an activity brings the zone (rule 6)
+    new.expires_at := greatest(old.expires_at, private.streak_expires_at(new.last_active_date, new.timezone));
+  end if;
   new.updated_at := greatest(new.updated_at, private.now());
   begin
     -- the statement has locked the row before the user's key, which everybody else locks first: waiting could deadlock
@@ -258,7 +283,7 @@ begin
 end
 $$;
 comment on function private.version_user_streak() is
-  'Adds 1 to version, and the history row, where a statement made by hand did not.';
+  'Adds 1 to version, and the history row, where a statement made by hand did not; refuses what would contradict the ledger.';
 
 create or replace function private.refuse_history_update() returns trigger
 language plpgsql set search_path = '' as $$
@@ -340,7 +365,8 @@ alter table public.user_streaks alter column expires_at set not null;
 create or replace trigger complete_user_streak before insert on public.user_streaks
   for each row when (new.expires_at is null) execute function private.complete_user_streak();
 create or replace trigger seed_user_streak after insert on public.user_streaks
-  for each row when (new.last_activity_at is null) execute function private.seed_user_streak();
+  -- as below: whoever inserts as service_role does it by hand, whatever columns it fills
+  for each row when (new.last_activity_at is null or current_user = 'service_role') execute function private.seed_user_streak();
 create or replace trigger version_user_streak before update on public.user_streaks
   -- the functions here write as the owner; whoever writes as service_role does it by hand, whatever version it sets
   for each row when (new.version <> old.version + 1 or current_user = 'service_role') execute function private.version_user_streak();

@@ -97,7 +97,7 @@ begin
       -- no zone is more than 14 hours from UTC: this bounds the scan of the primary key
       and d.day between (p_at at time zone 'UTC')::date - 2 and (p_at at time zone 'UTC')::date + 2
       and d.activity_at between p_at - interval '12 hours' and p_at + interval '12 hours'
-    order by abs(extract(epoch from d.activity_at - p_at)), d.activity_at
+    order by abs(extract(epoch from d.activity_at - p_at)), d.activity_at, d.day desc
     limit 1
   );
 end
@@ -556,10 +556,10 @@ comment on function private.begin_streaks(uuid[], text[], text[], timestamptz[],
   'The first activities of a batch: of each user without a row the first element that is good, and the errors before it. '
   'Locks the other users'' rows, too, as rows are made and locked in one order.';
 
-create or replace function private.apply_activities(
+create or replace function private.apply_together(
   p_user_ids uuid[], p_timezones text[], p_request_ids text[], p_activity_ats timestamptz[]
 ) returns private.streak_answer[]
-language plpgsql security definer
+language plpgsql
 -- look-ups by key, as above
 set search_path = '' set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -714,8 +714,81 @@ begin
   return v_answers;
 end
 $$;
+comment on function private.apply_together(uuid[], text[], text[], timestamptz[]) is
+  'The answers to the elements of a batch, in order: what private.apply_activity would say to each in turn. One row that '
+  'disagrees with its ledger fails all of them.';
+
+create or replace function private.mend_streak(p_user_id uuid) returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_started_at constant timestamptz := clock_timestamp();
+begin
+  -- the user's key before the streak row, as everybody takes them
+  perform from auth.users u join public.user_streaks s on s.user_id = u.id
+  where u.id = p_user_id
+  for key share of u for update of s;
+  -- whatever is written, the trigger of changes by hand goes on where the history ends
+  update public.user_streaks s set version = s.version - 1
+  where s.user_id = p_user_id
+    and s.version < (select max(h.version) from public.streak_history h where h.user_id = p_user_id);
+  perform private.settle_streaks(
+    array[p_user_id], 'STREAK_REBUILT', v_started_at, p_reason => 'the row disagreed with its ledger'
+  );
+end
+$$;
+comment on function private.mend_streak(uuid) is
+  'Brings a row that was put beside its ledger or its history past the triggers, such as by a partial restore, in line with both.';
+
+create or replace function private.apply_mended(
+  p_user_id uuid, p_timezone text, p_request_id text, p_activity_at timestamptz
+) returns private.streak_answer
+language plpgsql set search_path = '' as $$
+declare
+  v_answer private.streak_answer;
+begin
+  begin
+    return private.apply_activity(p_user_id, p_timezone, p_request_id, p_activity_at);
+  exception when unique_violation or check_violation or data_exception then
+    perform private.mend_streak(p_user_id);
+  end;
+  return private.apply_activity(p_user_id, p_timezone, p_request_id, p_activity_at);
+exception when unique_violation or check_violation or data_exception then
+  v_answer.error := 'STREAK_DAMAGED';
+  return v_answer;
+end
+$$;
+comment on function private.apply_mended(uuid, text, text, timestamptz) is
+  'What private.apply_activity says, once a row that fails it has been mended; STREAK_DAMAGED where that does not help.';
+
+create or replace function private.apply_activities(
+  p_user_ids uuid[], p_timezones text[], p_request_ids text[], p_activity_ats timestamptz[]
+) returns private.streak_answer[]
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_answers private.streak_answer[] := array_fill(null::private.streak_answer, array[cardinality(p_user_ids)]);
+  v_element record;
+begin
+  begin
+    return private.apply_together(p_user_ids, p_timezones, p_request_ids, p_activity_ats);
+  exception when unique_violation or check_violation or data_exception then
+    null; -- one row disagrees with its ledger: nothing is written and nothing is locked, so each goes by itself
+  end;
+  for v_element in
+    select e.* from unnest(p_user_ids, p_timezones, p_request_ids, p_activity_ats) with ordinality
+      e (user_id, timezone, request_id, activity_at, n)
+    where e.n <= cardinality(p_user_ids)
+    order by e.user_id, e.n
+  loop
+    v_answers[v_element.n] := private.apply_mended(
+      v_element.user_id, v_element.timezone, v_element.request_id, v_element.activity_at
+    );
+  end loop;
+  return v_answers;
+end
+$$;
 comment on function private.apply_activities(uuid[], text[], text[], timestamptz[]) is
-  'The answers to the elements of a batch, in order: what private.apply_activity would say to each in turn.';
+  'The answers to the elements of a batch, in order. All at once; and one by one, in the one order in which everybody locks, '
+  'where a row disagrees with its ledger.';
 
 create or replace function public.update_user_streaks_batch(
   p_user_ids uuid[],

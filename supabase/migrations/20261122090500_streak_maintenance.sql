@@ -369,13 +369,13 @@ begin
   for v_function in
     select p.oid::regprocedure from pg_catalog.pg_proc p
     where p.pronamespace = 'private'::regnamespace and p.proname in (
-      'apply_activities', 'apply_activity', 'batch_elements', 'begin_streak', 'begin_streaks', 'bridge_gaps',
-      'complete_user_streak', 'count_runs', 'day_start', 'default_timezone', 'enter_late_day',
-      'expire_lapsed_streaks', 'import_user_activity', 'known_timezone', 'leaderboard_current', 'leaderboard_longest',
-      'local_day', 'local_day_starts_at', 'locked_streak', 'nearest_activity_timezone', 'now', 'own_default_timezone',
-      'raise_streak_error', 'rebuild_user_streak', 'recorded_answer', 'recover_user_streak', 'refresh_timezones',
-      'refuse_history_update', 'seed_ledger', 'seed_user_streak', 'settle_streaks', 'streak_expires_at',
-      'streak_message', 'version_user_streak'
+      'apply_activities', 'apply_activity', 'apply_mended', 'apply_together', 'batch_elements', 'begin_streak',
+      'begin_streaks', 'bridge_gaps', 'complete_user_streak', 'count_runs', 'day_start', 'default_timezone',
+      'enter_late_day', 'expire_lapsed_streaks', 'import_user_activity', 'known_timezone', 'leaderboard_current',
+      'leaderboard_longest', 'local_day', 'local_day_starts_at', 'locked_streak', 'mend_streak',
+      'nearest_activity_timezone', 'now', 'own_default_timezone', 'raise_streak_error', 'rebuild_user_streak',
+      'recorded_answer', 'recover_user_streak', 'refresh_timezones', 'refuse_contradiction', 'refuse_history_update',
+      'seed_ledger', 'seed_user_streak', 'settle_streaks', 'streak_expires_at', 'streak_message', 'version_user_streak'
     )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function);

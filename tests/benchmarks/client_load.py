@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import aiohttp
 import asyncpg
+from postgrest import APIError
 
 from local_supabase.stack import StackInfo
 from streak_client import AsyncStreakClient
@@ -36,12 +38,13 @@ def naive(supabase: AsyncClient) -> NaiveUpdate:
         found = (await table.select("*").eq("user_id", str(user)).execute()).data
         if not found:
             row = {"user_id": str(user), "current_streak": 1, "longest_streak": 1, "last_active_date": str(day)}
-            await supabase.table("user_streaks").upsert(row, on_conflict="user_id").execute()
+            with contextlib.suppress(APIError):  # the other first activity was faster
+                await supabase.table("user_streaks").insert(row).execute()
             return
         old = cast("dict[str, Any]", found[0])
         last = date.fromisoformat(old["last_active_date"])
         streak = old["current_streak"] + (abs(day - last) == timedelta(1))
-        row = {"current_streak": streak, "longest_streak": streak, "last_active_date": str(max(day, last))}
+        row = {"current_streak": streak, "longest_streak": streak}  # the database lets nobody write the last day
         await supabase.table("user_streaks").update(row).eq("user_id", str(user)).execute()
 
     return update
