@@ -103,6 +103,11 @@ class Batch:
             )
         return self.outcomes(InvalidResponseError("The batch holds no answer for this activity."))
 
+    @property
+    def answered(self) -> bool:
+        """Whether any element has an answer of its own, be it to try again."""
+        return any(outcome is not None for outcome in self._outcomes)
+
     def outcomes(self, failure: StreakError) -> list[StreakUpdate | StreakError]:
         """Tell what became of every element, after the last attempt too.
 

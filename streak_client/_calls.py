@@ -7,7 +7,7 @@ thrown in, and returns the operation's result. The two clients differ only in ho
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from streak_client import _inputs
 from streak_client._batch import MAX_BATCH, Batch, Prepared, chunks
+from streak_client._blame import Answer, by_halves
 from streak_client._steps import Call, Flow, Rpc, Select, one_of, rows_of
 from streak_client.errors import ConnectionFailedError, InvalidInputError, StreakError
 from streak_client.models import (
@@ -99,29 +100,35 @@ def update_user_streaks(activities: Iterable[Activity], now: datetime) -> Flow[l
         except InvalidInputError as error:
             found[index] = error
     for chunk in chunks(ready, MAX_BATCH):
-        outcomes = yield from send_batch([prepared for _, prepared in chunk])
-        found.update(zip([index for index, _ in chunk], outcomes, strict=True))
+        answers = yield from send_batch([prepared for _, prepared in chunk])
+        found.update((index, answer.outcome) for (index, _), answer in zip(chunk, answers, strict=True))
     return [_outcome(activity, found[index]) for index, activity in enumerate(given)]
 
 
-def send_batch(elements: list[Prepared]) -> Flow[list[StreakUpdate | StreakError]]:
-    """Send one batch RPC; what fails as a whole fails for every element without an answer of its own."""
+def send_batch(elements: Sequence[Prepared]) -> Flow[list[Answer[StreakUpdate]]]:
+    """Send activities in one batch RPC; one for which the database refuses them all fails alone."""
+    answers = yield from by_halves(elements, _send_together)
+    for element, answer in zip(elements, answers, strict=True):
+        if isinstance(answer.outcome, StreakUpdate):
+            _warn_of_ignored_zone(element.timezone, answer.outcome)
+    return answers
+
+
+def _send_together(elements: Sequence[Prepared]) -> Flow[list[StreakUpdate | StreakError]]:
     batch = Batch(elements)
-    outcomes: list[StreakUpdate | StreakError]
     try:
-        outcomes = yield batch
+        outcomes: list[StreakUpdate | StreakError] = yield batch
     except StreakError as error:
-        outcomes = batch.outcomes(error)
-    for element, outcome in zip(elements, outcomes, strict=True):
-        if isinstance(outcome, StreakUpdate):
-            _warn_of_ignored_zone(element.timezone, outcome)
+        if not batch.answered:
+            raise
+        return batch.outcomes(error)
     return outcomes
 
 
 def send_prepared(elements: list[Prepared]) -> Flow[list[StreakUpdate | StreakError]]:
     """Count gathered activities, each with its own outcome; a single one needs no batch."""
     if len(elements) > 1:
-        outcomes = yield from send_batch(elements)
+        outcomes = [answer.outcome for answer in (yield from send_batch(elements))]
         return [_own(outcome) if isinstance(outcome, StreakError) else outcome for outcome in outcomes]
     try:
         update = yield from update_user_streak(elements[0])

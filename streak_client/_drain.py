@@ -1,4 +1,4 @@
-"""How activities leave the outbox: in order, the old ones through the import, none held up by another's refusal."""
+"""How activities leave the outbox: in order, none held up by another's refusal; what is too old through the import."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from streak_client._blame import Answer, by_halves
 from streak_client._calls import send_batch
 from streak_client._import import import_prepared
 from streak_client._outbox_store import OutboxEntry
@@ -18,13 +19,14 @@ from streak_client.models import StreakUpdate
 logger = logging.getLogger("streak_client")
 
 CHUNK = 500
-# The database takes activities of up to seven days one by one.
-IMPORT_AGE = timedelta(days=6)
+# Those first that the database will send on to the import, so that all leave about in the order of their times.
+LONG_AGO = timedelta(days=7)
+TOO_OLD = "ACTIVITY_TOO_OLD"
 FIRST_PAUSE = 1.0
 CONGESTION = 0.05  # seconds between looks, while another thread or process drains
 LONGEST_PAUSE = 60.0
 
-Outcomes = Mapping[int, StreakUpdate | StreakError | None]
+Outcomes: TypeAlias = Mapping[int, Answer[StreakUpdate | None]]
 
 
 def pause_after(failures: int) -> float:
@@ -111,29 +113,32 @@ def note_unsent(error: StreakError, *, queued: bool) -> None:
 
 def send_entries(entries: Sequence[OutboxEntry], now: datetime) -> Flow[Outcomes]:
     """Send entries of the outbox; what fails is an outcome, too."""
-    recent = [entry for entry in entries if entry.activity_at >= now - IMPORT_AGE]
-    old = [entry for entry in entries if entry.activity_at < now - IMPORT_AGE]
-    outcomes: dict[int, StreakUpdate | StreakError | None] = {}
-    outcomes |= yield from _import(old)
-    if recent:
-        answers = yield from send_batch([entry.prepared() for entry in recent])
-        outcomes |= {entry.id: answer for entry, answer in zip(recent, answers, strict=True)}
+    old = [entry for entry in entries if entry.activity_at < now - LONG_AGO]
+    recent = [entry for entry in entries if entry.activity_at >= now - LONG_AGO]
+    outcomes: dict[int, Answer[StreakUpdate | None]] = {}
+    for portion in filter(None, (old, recent)):
+        outcomes |= yield from _send(portion)
     return outcomes
 
 
-def _import(entries: Sequence[OutboxEntry]) -> Flow[dict[int, StreakUpdate | StreakError | None]]:
-    if not entries:
-        return {}
-    try:
-        summary = yield from import_prepared([entry.prepared() for entry in entries])
-    except InvalidInputError as error:
-        if len(entries) == 1:
-            return {entries[0].id: error}
-        # The database refuses an import whole; halves find out whose fault it is.
-        middle = len(entries) // 2
-        first = yield from _import(entries[:middle])
-        second = yield from _import(entries[middle:])
-        return {**first, **second}
-    except StreakError as error:
-        return dict.fromkeys((entry.id for entry in entries), error)
-    return {entry.id: summary.refused.get(entry.user_id) for entry in entries}
+def _send(entries: Sequence[OutboxEntry]) -> Flow[dict[int, Answer[StreakUpdate | None]]]:
+    # Not even the oldest may be imported unasked: its first try may have counted without an answer, perhaps as another
+    # day, of which the database knows by the request id, and an import does not.
+    answers = yield from send_batch([entry.prepared() for entry in entries])
+    outcomes: dict[int, Answer[StreakUpdate | None]] = {
+        entry.id: Answer(answer.outcome, answer.own) for entry, answer in zip(entries, answers, strict=True)
+    }
+    left = [entry for entry in entries if _is_too_old(outcomes[entry.id].outcome)]
+    if left:
+        imported = yield from by_halves(left, _import)
+        outcomes |= {entry.id: Answer(answer.outcome, answer.own) for entry, answer in zip(left, imported, strict=True)}
+    return outcomes
+
+
+def _is_too_old(outcome: object) -> bool:
+    return isinstance(outcome, InvalidInputError) and outcome.detail == TOO_OLD
+
+
+def _import(entries: Sequence[OutboxEntry]) -> Flow[list[StreakError | None]]:
+    summary = yield from import_prepared([entry.prepared() for entry in entries])
+    return [summary.refused.get(entry.user_id) for entry in entries]

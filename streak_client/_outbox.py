@@ -11,16 +11,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from streak_client._batch import Prepared
+from streak_client._blame import Answer
 from streak_client._outbox_sqlite import SqliteStore
 from streak_client._outbox_store import Failure, OutboxEntry, Store, Written
 from streak_client._redis import is_redis
-from streak_client.errors import ConnectionFailedError, DatabaseError, InvalidInputError, StreakError
+from streak_client.errors import ConnectionFailedError, InvalidInputError, StreakError
 from streak_client.models import StreakUpdate
 
 logger = logging.getLogger("streak_client")
 
 DEFAULT_LIMIT = 100_000
-# A refusal that is nobody's mistake, such as a constraint, may be mended by a new release of the database.
+# A failure of one entry that is nobody's mistake, such as a constraint, may be mended by a new release of the database.
 ATTEMPTS = 20
 # Longer than all attempts of a call with the default time-outs. If one takes longer still, its activity is sent twice,
 # which its request id makes harmless.
@@ -133,7 +134,7 @@ class Outbox:
         written = Written.of(prepared, now)
         try:
             added = self._store.insert(written, _describe(error), None, LEASE, self._limit, safe=True)
-            kept = added is not None or self._store.has(written)
+            kept = added is not None or self._store.waits(written)
         except self._store.failures as failure:
             logger.error("an activity was DROPPED: the outbox cannot be written (%s)", _kind(failure))  # noqa: TRY400
             return False
@@ -200,32 +201,43 @@ class Outbox:
         finally:
             self._drains_here.release()
 
-    def settle(self, outcomes: Mapping[int, StreakUpdate | StreakError | None]) -> bool:
+    def retry_refused(self) -> int:
+        """Let refused activities wait again, the oldest first, as if they had never been sent.
+
+        Returns:
+            How many wait now that were refused; fewer than all if no more than that may wait.
+
+        Raises:
+            ConnectionFailedError: The outbox cannot be reached.
+        """
+        with self._reached():
+            return self._store.retry_refused(self._limit)
+
+    def settle(self, outcomes: Mapping[int, Answer[StreakUpdate | None]]) -> bool:
         """Note what became of entries that were sent.
 
         Args:
-            outcomes: By the entry's id, the answer (None from an import), or the error.
+            outcomes: By the entry's id, the answer (None from an import) or the error, and whether that is its own.
 
         Returns:
-            Whether to go on: False if the service failed, so that the rest would fail alike.
+            Whether to go on: False if nothing left the queue, so that the service is at fault or needs time.
 
         Raises:
             ConnectionFailedError: The outbox cannot be reached; what was sent will be sent again, and count once.
         """
-        sent = [entry_id for entry_id, outcome in outcomes.items() if not isinstance(outcome, StreakError)]
+        sent = [entry_id for entry_id, answer in outcomes.items() if not isinstance(answer.outcome, StreakError)]
         failed = {
-            entry_id: Failure(_describe(outcome), isinstance(outcome, InvalidInputError), _own_fault(outcome))
-            for entry_id, outcome in outcomes.items()
-            if isinstance(outcome, StreakError)
+            entry_id: Failure(_describe(error), answer.own and isinstance(error, InvalidInputError), answer.own)
+            for entry_id, answer in outcomes.items()
+            if isinstance(error := answer.outcome, StreakError)
         }
         with self._reached():
-            dropped = self._store.settle(sent, failed, ATTEMPTS, self._limit)
-        refused = sum(failure.refused for failure in failed.values())
-        if refused:
-            logger.error("%d activities in the outbox were REFUSED and are kept to be looked at", refused)
-        if dropped:
-            logger.error("%d refused activities were DROPPED from the outbox for newer ones", dropped)
-        return all(failure.own_fault for failure in failed.values()) and bool(sent or refused)
+            settled = self._store.settle(sent, failed, ATTEMPTS, self._limit)
+        if settled.refused:
+            logger.error("%d activities in the outbox were REFUSED and are kept to be looked at", settled.refused)
+        if settled.dropped:
+            logger.error("%d refused activities were DROPPED from the outbox for newer ones", settled.dropped)
+        return bool(sent or settled.refused)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
@@ -246,11 +258,6 @@ def _open(location: str | Path) -> Store:
 def _kind(failure: Exception) -> str:
     # A name only: its text could repeat a URL, and with it a password.
     return type(failure).__name__
-
-
-def _own_fault(error: StreakError) -> bool:
-    """Tell whether an entry failed for a reason of its own, which the next one need not share."""
-    return isinstance(error, InvalidInputError) or (isinstance(error, DatabaseError) and not error.retryable)
 
 
 def _describe(error: StreakError) -> str:

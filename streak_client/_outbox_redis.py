@@ -14,23 +14,41 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
-from streak_client._outbox_store import Failure, OutboxEntry, Written
+from streak_client._outbox_store import Failure, OutboxEntry, Settled, Written
 from streak_client._redis import name_in, open_sync
 
 logger = logging.getLogger("streak_client")
 
 # Whoever drains says so again and again; when it dies, another may begin after so many seconds.
 CLAIM_SECONDS = 15.0
-_PARTS = ("entries", "waiting", "refused", "names", "holders", "held", "attempts", "errors", "sequence", "drainer")
+_PARTS = (
+    "entries",
+    "waiting",
+    "refused",
+    "names",
+    "holders",
+    "held",
+    "attempts",
+    "errors",
+    "sequence",
+    "drainer",
+    "faults",
+)
 
 _PRELUDE = """
 local entries, waiting, refused, names = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local holders, held, attempts, errors = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local holders, held, attempts, errors, faults = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[11]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local function let_go(id)
   redis.call('ZREM', held, id)
   redis.call('HDEL', holders, id)
+end
+local function take_up(id)
+  redis.call('ZREM', refused, id)
+  redis.call('ZADD', waiting, id, id)
+  redis.call('HDEL', attempts, id)
+  redis.call('HDEL', faults, id)
 end
 local function forget(id)
   local text = redis.call('HGET', entries, id)
@@ -41,6 +59,7 @@ local function forget(id)
   redis.call('ZREM', waiting, id)
   redis.call('ZREM', refused, id)
   redis.call('HDEL', attempts, id)
+  redis.call('HDEL', faults, id)
   redis.call('HDEL', errors, id)
   let_go(id)
 end
@@ -49,20 +68,33 @@ end
 _INSERT = """
 local name, text, failure, holder = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local there = redis.call('HGET', names, name)
-if there then
+if there and not redis.call('ZSCORE', refused, there) then
   return redis.call('HGET', entries, there) == text and tonumber(there)
 end
 if redis.call('ZCARD', waiting) >= tonumber(ARGV[6]) then return false end
-local id = redis.call('INCR', KEYS[9])
-redis.call('HSET', entries, id, text)
-redis.call('HSET', names, name, id)
-redis.call('ZADD', waiting, id, id)
-if failure ~= '' then redis.call('HSET', errors, id, failure) end
+local id = there or redis.call('INCR', KEYS[9])
+if not there then
+  redis.call('HSET', entries, id, text)
+  redis.call('HSET', names, name, id)
+end
+take_up(id)
+if failure == '' then redis.call('HDEL', errors, id) else redis.call('HSET', errors, id, failure) end
 if holder ~= '' then
   redis.call('HSET', holders, id, holder)
   redis.call('ZADD', held, now + tonumber(ARGV[5]), id)
 end
-return id
+return tonumber(id)
+"""
+_WAITS = """
+local id = redis.call('HGET', names, ARGV[1])
+return id and redis.call('ZSCORE', waiting, id) and 1 or 0
+"""
+_RETRY_REFUSED = """
+local room = tonumber(ARGV[1]) - redis.call('ZCARD', waiting)
+if room <= 0 then return 0 end
+local ids = redis.call('ZRANGE', refused, 0, room - 1)
+for _, id in ipairs(ids) do take_up(id) end
+return #ids
 """
 _DELETE = "forget(ARGV[1])"
 _RELEASE = """
@@ -108,26 +140,28 @@ return false
 """
 # What has its answer goes in any case. Only who still drains may count a failure: another may have sent it since.
 _SETTLE = """
-local sent = tonumber(ARGV[4])
+local sent, gone = tonumber(ARGV[4]), 0
 for i = 5, 4 + sent do forget(ARGV[i]) end
 if redis.call('GET', KEYS[10]) == ARGV[1] then
   for i = 5 + sent, #ARGV, 4 do
     local id = ARGV[i]
     if redis.call('ZSCORE', waiting, id) then
-      local tries = redis.call('HINCRBY', attempts, id, 1)
+      redis.call('HINCRBY', attempts, id, 1)
       redis.call('HSET', errors, id, ARGV[i + 1])
-      if ARGV[i + 2] == '1' or (ARGV[i + 3] == '1' and tries > tonumber(ARGV[2])) then
+      local own = ARGV[i + 3] == '1' and redis.call('HINCRBY', faults, id, 1)
+      if ARGV[i + 2] == '1' or (own and own > tonumber(ARGV[2])) then
         redis.call('ZREM', waiting, id)
         redis.call('ZADD', refused, id, id)
         let_go(id)
+        gone = gone + 1
       end
     end
   end
 end
 local over = redis.call('ZCARD', refused) - tonumber(ARGV[3])
-if over <= 0 then return 0 end
+if over <= 0 then return {gone, 0} end
 for _, id in ipairs(redis.call('ZRANGE', refused, 0, over - 1)) do forget(id) end
-return over
+return {gone, over}
 """
 
 
@@ -158,9 +192,11 @@ class RedisStore:
             self._depth,
             self._due_in,
             self._settle,
+            self._waits,
+            self._retry_refused,
         ) = (
             self._redis.register_script(_PRELUDE + body)
-            for body in (_INSERT, _DELETE, _RELEASE, _ENTRIES, _DEPTH, _DUE_IN, _SETTLE)
+            for body in (_INSERT, _DELETE, _RELEASE, _ENTRIES, _DEPTH, _DUE_IN, _SETTLE, _WAITS, _RETRY_REFUSED)
         )
 
     def close(self) -> None:
@@ -185,9 +221,9 @@ class RedisStore:
             self._warn_of_forgetfulness()
         return None if found is None else int(found)
 
-    def has(self, written: Written) -> bool:
-        """Tell whether a user has an entry with a request id; see `Store`."""
-        return bool(self._redis.hexists(self._keys[_PARTS.index("names")], _name(written)))
+    def waits(self, written: Written) -> bool:
+        """Tell whether an entry waits; see `Store`."""
+        return bool(self._run(self._waits, _name(written)))
 
     def delete(self, entry_id: int) -> None:
         """Forget an entry; see `Store`."""
@@ -223,7 +259,7 @@ class RedisStore:
         Yields:
             Whether it worked.
         """
-        claim = self._redis.lock(self._keys[-1], timeout=CLAIM_SECONDS, thread_local=False)
+        claim = self._redis.lock(self._keys[_PARTS.index("drainer")], timeout=CLAIM_SECONDS, thread_local=False)
         if not claim.acquire(blocking=False):
             yield False
             return
@@ -244,12 +280,16 @@ class RedisStore:
             with suppress(*self.failures):
                 claim.extend(CLAIM_SECONDS, replace_ttl=True)
 
-    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> int:
+    def retry_refused(self, limit: int) -> int:
+        """Let refused entries wait again; see `Store`."""
+        return int(self._run(self._retry_refused, limit))
+
+    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> Settled:
         """Note what became of entries; see `Store`."""
         notes: list[Any] = []
         for entry_id, failure in failed.items():
             notes += [entry_id, failure.error, int(failure.refused), int(failure.own_fault)]
-        return int(self._run(self._settle, self._token, attempts, limit, len(sent), *sent, *notes))
+        return Settled(*map(int, self._run(self._settle, self._token, attempts, limit, len(sent), *sent, *notes)))
 
     def _run(self, script: Any, *arguments: object) -> Any:
         return script(keys=self._keys, args=list(arguments))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from streak_client._outbox_store import Failure, OutboxEntry, Written
+from streak_client._outbox_store import Failure, OutboxEntry, Settled, Written
 from streak_client.errors import ConfigurationError
 
 _SCHEMA = """
@@ -24,6 +25,7 @@ create table if not exists outbox (
   request_id text not null,
   queued_at text not null,
   attempts integer not null default 0,
+  faults integer not null default 0,
   error text,
   refused integer not null default 0,
   holder text,
@@ -52,8 +54,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._drainer = FileLock(f"{path}.lock", timeout=0, mode=0o600, thread_local=False)
         try:
-            # SQLite would make it readable by the group; what it adds beside it takes over this mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            _keep_private(path)
             self._db = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
             # Enough for whatever ends a process; what is said to be queued survives a power failure, too: `_synced`.
@@ -76,16 +77,20 @@ class SqliteStore:
             found = self._db.execute(
                 "insert into outbox (user_id, activity_at, timezone, request_id, queued_at, error, holder, held_until) "
                 "select ?, ?, ?, ?, ?, ?, ?, ? where (select count(*) from outbox where not refused) < ? "
-                "on conflict do nothing returning id",
+                "on conflict (user_id, request_id) do update set refused = 0, attempts = 0, faults = 0, "
+                "error = excluded.error, holder = excluded.holder, held_until = excluded.held_until "
+                "where refused returning id",
                 (*written, error, holder, held_until, limit),
             ).fetchone()
         return None if found is None else int(found[0])
 
-    def has(self, written: Written) -> bool:
-        """Tell whether a user has an entry with a request id; see `Store`."""
+    def waits(self, written: Written) -> bool:
+        """Tell whether an entry waits; see `Store`."""
         key = (written.user_id, written.request_id)
         with self._lock:
-            found = self._db.execute("select 1 from outbox where user_id = ? and request_id = ?", key).fetchone()
+            found = self._db.execute(
+                "select 1 from outbox where user_id = ? and request_id = ? and not refused", key
+            ).fetchone()
         return found is not None
 
     def delete(self, entry_id: int) -> None:
@@ -155,25 +160,53 @@ class SqliteStore:
         except Timeout:
             yield False
 
-    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> int:
+    def retry_refused(self, limit: int) -> int:
+        """Let refused entries wait again; see `Store`."""
+        with self._synced(safe=True):
+            return self._db.execute(
+                "update outbox set refused = 0, attempts = 0, faults = 0 where id in (select id from outbox "
+                "where refused order by id limit max(0, ? - (select count(*) from outbox where not refused)))",
+                (limit,),
+            ).rowcount
+
+    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> Settled:
         """Note what became of entries; see `Store`."""
         rows = [
-            (failure.error, failure.refused, failure.own_fault, attempts, entry_id)
+            (failure.own_fault, failure.error, failure.refused, failure.own_fault, attempts, entry_id)
             for entry_id, failure in failed.items()
         ]
         with self._lock, self._db:  # commits, or rolls back
             self._db.execute("begin immediate")
             self._db.executemany("delete from outbox where id = ?", [(entry_id,) for entry_id in sent])
+            before = self._refused()
             self._db.executemany(
-                "update outbox set attempts = attempts + 1, error = ?, refused = ? or (? and attempts >= ?) "
-                "where id = ?",
+                "update outbox set attempts = attempts + 1, faults = faults + ?, error = ?, "
+                "refused = ? or (? and faults >= ?) where id = ?",
                 rows,
             )
-            return self._db.execute(
+            refused = self._refused() - before
+            dropped = self._db.execute(
                 "delete from outbox where id in "
                 "(select id from outbox where refused order by id desc limit -1 offset ?)",
                 (limit,),
             ).rowcount
+        return Settled(refused, dropped)
+
+    def _refused(self) -> int:
+        counted: int = self._db.execute("select count(*) from outbox where refused").fetchone()[0]
+        return counted
+
+
+def _keep_private(path: Path) -> None:
+    # SQLite would make it readable by the group; what it adds beside it takes over this mode. What is there already is
+    # not opened: to close it again would end the locks of all who have it open in this process.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    for place in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with suppress(FileNotFoundError):
+            mode = place.stat().st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                place.chmod(0o600)
 
 
 def _at(lease: float) -> dict[str, float]:

@@ -135,6 +135,18 @@ class Failure(NamedTuple):
     own_fault: bool
 
 
+class Settled(NamedTuple):
+    """What became of entries that failed.
+
+    Attributes:
+        refused: How many will not be sent again.
+        dropped: How many that were refused had to go for newer ones.
+    """
+
+    refused: int
+    dropped: int
+
+
 class Store(Protocol):
     """Where entries are kept. Every method may raise what `failures` lists, and may be called from any thread."""
 
@@ -143,7 +155,9 @@ class Store(Protocol):
     def insert(  # noqa: PLR0913 - a row
         self, written: Written, error: str | None, holder: str | None, lease: float, limit: int, *, safe: bool
     ) -> int | None:
-        """Add an entry, unless its user has one with its request id already, or too many wait.
+        """Add an entry, unless its user has one with its request id that waits, or too many wait.
+
+        One that was refused waits again, as it was first written down.
 
         Args:
             written: The activity.
@@ -157,8 +171,8 @@ class Store(Protocol):
             Its id; None if it was not added.
         """
 
-    def has(self, written: Written) -> bool:
-        """Tell whether a user has an entry with a request id."""
+    def waits(self, written: Written) -> bool:
+        """Tell whether a user has an entry with a request id that waits, or is held."""
 
     def delete(self, entry_id: int) -> None:
         """Forget an entry."""
@@ -178,17 +192,20 @@ class Store(Protocol):
     def draining(self) -> AbstractContextManager[bool]:
         """Become the one who drains, unless another does; whoever dies stops being it."""
 
-    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> int:
+    def retry_refused(self, limit: int) -> int:
+        """Let the oldest refused entries wait again, as long as no more than `limit` wait; tell how many."""
+
+    def settle(self, sent: Sequence[int], failed: Mapping[int, Failure], attempts: int, limit: int) -> Settled:
         """Forget entries that were sent, and note failures, all at once.
 
         Args:
             sent: Entries that have their answer.
             failed: What became of the others.
-            attempts: After so many, an entry that fails by its own fault is refused.
+            attempts: After so many failures of its own, an entry that fails so once more is refused.
             limit: The most refused entries that are kept.
 
         Returns:
-            How many refused entries had to go for newer ones.
+            How many entries are refused now, and how many refused ones had to go for newer ones.
         """
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import httpx
 from postgrest.exceptions import APIError
@@ -30,6 +31,8 @@ _DENIED = {"42501", "PGRST301", "PGRST302", "PGRST303"}
 _NOT_INSTALLED = {"PGRST106", "PGRST202", "PGRST203", "PGRST204", "PGRST205", "42883", "42P01", "42703"}
 _CANCELLED = {"57014", "PGRST003"}
 _INVALID_DATA = "22"  # the class of data exceptions; 22023 is what the functions raise themselves
+# What PostgreSQL and PostgREST send; a gateway's page has none, or the status, or words of its own.
+_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
 
 _WORD = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _FIELDS = {
@@ -45,6 +48,23 @@ _FIELDS = {
     "RANGE_TOO_EARLY": "first_day",
     "RANGE": "last_day",
     "BATCH": "activities",
+}
+
+
+class _Refusal(NamedTuple):
+    message: str
+    sqlstate: str
+    status: int
+
+
+# What the update raises when it is called for one activity. A batch says no more than the word.
+_REFUSALS = {
+    "USER_ID_REQUIRED": _Refusal("p_user_id: a user id is required", "22023", 400),
+    "USER_NOT_FOUND": _Refusal("p_user_id: there is no such user", "23503", 409),
+    "REQUEST_ID_TOO_LONG": _Refusal("p_request_id: at most 100 characters", "22023", 400),
+    "ACTIVITY_IN_FUTURE": _Refusal("p_activity_at: more than 5 minutes in the future", "22023", 400),
+    "ACTIVITY_TOO_OLD": _Refusal("p_activity_at: older than 7 days", "22023", 400),
+    "CONCURRENT_MODIFICATION": _Refusal("the streak was changed at the same time", "PT409", 409),
 }
 
 
@@ -93,41 +113,52 @@ def from_word(word: str, message: str | None = None) -> StreakError:
 
     Args:
         word: Such as ``USER_NOT_FOUND``.
-        message: What to say; None makes a sentence of the word.
+        message: What to say; None says what a call for that element alone would.
 
     Returns:
-        The error for that element.
+        The error for that element, equal to the one that it would meet alone.
     """
-    text = message or word.replace("_", " ").capitalize()
-    if word == ErrorCode.CONCURRENT_MODIFICATION:
-        return ConcurrentModificationError(text, detail=word)
-    if word == ErrorCode.USER_NOT_FOUND:
-        return UserNotFoundError(text, field="user_id", detail=word)
-    if field_name := _field_of(word):
-        return InvalidInputError(text, field=field_name, detail=word)
+    known = _REFUSALS.get(word)
+    text = message or (known.message if known else word.replace("_", " ").capitalize())
+    sqlstate, status = (known.sqlstate, known.status) if known else (None, None)
+    if error := _of_word(word, text, sqlstate, status):
+        return error
     return DatabaseError(text, detail=word)
 
 
-def _from_answer(error: APIError, exchange: Exchange) -> StreakError:
-    code, status = error.code or "", exchange.status or 0
-    text = error.message or f"The service answered with status {status}."
-    word = _word_of(error)
+def _of_word(word: str | None, text: str, sqlstate: str | None, status: int | None) -> StreakError | None:
+    if word is None:
+        return None
+    if word == ErrorCode.CONCURRENT_MODIFICATION:
+        return ConcurrentModificationError(text, detail=word, status=status, sqlstate=sqlstate)
     if word == ErrorCode.USER_NOT_FOUND:
-        return UserNotFoundError(text, field="user_id", detail=word, status=status, sqlstate=code)
+        return UserNotFoundError(text, field="user_id", detail=word, status=status, sqlstate=sqlstate)
+    if field_name := _field_of(word):
+        return InvalidInputError(text, field=field_name, detail=word, status=status, sqlstate=sqlstate)
+    return None
+
+
+def _from_answer(error: APIError, exchange: Exchange) -> StreakError:
+    status = exchange.status or 0
+    sqlstate = error.code if error.code and _CODE.fullmatch(error.code) else None
+    code, word = sqlstate or "", _word_of(error)
+    text = error.message or f"The service answered with status {status}."
+    if word in _REFUSALS and (refusal := _of_word(word, text, sqlstate, status)):
+        return refusal
     for kind, applies in (
-        (ConcurrentModificationError, word == ErrorCode.CONCURRENT_MODIFICATION or code in _CONFLICT),
+        (ConcurrentModificationError, code in _CONFLICT),
         (PermissionDeniedError, code in _DENIED or status in {401, 403}),
         (ConfigurationError, code in _NOT_INSTALLED or status in {404, 405} or 300 <= status < 400),  # noqa: PLR2004
         (RequestTimeoutError, code in _CANCELLED or status in {408, 504}),
     ):
         if applies:
-            return kind(_explain(kind, text), detail=word, status=status, sqlstate=code)
+            return kind(_explain(kind, text), detail=word, status=status, sqlstate=sqlstate)
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return RateLimitedError(text, retry_after=_retry_after(exchange), status=status)
-    if code.startswith(_INVALID_DATA) or status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-        return InvalidInputError(text, field=_field_of(word or ""), detail=word, status=status, sqlstate=code)
+    if code.startswith(_INVALID_DATA):
+        return InvalidInputError(text, field=_field_of(word or ""), detail=word, status=status, sqlstate=sqlstate)
     retryable = httpx.codes.is_server_error(status)
-    return DatabaseError(text, retryable=retryable, detail=word, status=status, sqlstate=code)
+    return DatabaseError(text, retryable=retryable, detail=word, status=status, sqlstate=sqlstate)
 
 
 def _explain(kind: type[StreakError], text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -76,28 +77,36 @@ def import_file(file: Path, as_json: bool) -> None:
 @click.argument("location", type=OutboxLocation(), envvar="STREAKS_OUTBOX")
 @click.option("--drain", is_flag=True, help="Send what waits now.")
 @click.option("--refused", is_flag=True, help="Show what the database refused instead of what waits.")
+@click.option("--retry-refused", is_flag=True, help="Let what was refused wait again, before anything is sent.")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The most entries to show.")
 @json_option
-def outbox(location: str, drain: bool, refused: bool, limit: int, as_json: bool) -> None:
+def outbox(  # noqa: PLR0913 - options
+    *, location: str, drain: bool, refused: bool, retry_refused: bool, limit: int, as_json: bool
+) -> None:
     """Look into LOCATION, the outbox of a client, and send what waits there.
 
     LOCATION is a file, or the URL of a Redis. A URL with a password is best given as STREAKS_OUTBOX: other users of
     this machine can read arguments. With --json each entry is one object a line; the exit status tells the rest.
     """
+    if retry_refused:
+        _retry_refused(location)
     if drain:
         with StreakClient.from_env(outbox=location) as client:
             client.drain_outbox()
-    box = Outbox(location)
-    try:
+    with closing(Outbox(location)) as box:
         entries, waiting = box.entries(limit, refused=refused), box.depth()
-    finally:
-        box.close()
     if as_json:
         print_objects(entry.as_dict() for entry in entries)
     else:
         _print_entries(entries, waiting)
     if drain and waiting:
         raise CommandError("Not everything could be sent.")
+
+
+def _retry_refused(location: str) -> None:
+    with closing(Outbox(location)) as box:
+        count = box.retry_refused()
+    messages().print(f"{count} refused activities wait again.")
 
 
 def _print_entries(entries: Sequence[OutboxEntry], waiting: int) -> None:

@@ -4,92 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
-from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from redis import Redis
 
-from streak_client import (
-    ConfigurationError,
-    ConnectionFailedError,
-    DatabaseError,
-    Outbox,
-    StreakClient,
-    StreakError,
-    UserNotFoundError,
-    _outbox,
-    _outbox_redis,
+from streak_client import ConfigurationError, Outbox, StreakClient, _outbox, _outbox_redis
+from tests.support.outboxes import (
+    DOWN,
+    NOW,
+    ODD,
+    REFUSED,
+    Boxes,
+    answer,
+    box,
+    boxes,
+    ids,
+    location,
+    prepared,
+    redis,
+    settle,
 )
-from streak_client._batch import Prepared
 from tests.support.processes import until
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 
-NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
-DOWN = ConnectionFailedError("gone")
-REFUSED = UserNotFoundError("nobody", field="user_id")
-ODD = DatabaseError("a constraint")
-LONG = 3600.0
-Boxes = Callable[..., Outbox]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
-    """A Redis for the tests of this module."""
-    async with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(params=["file", "redis"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the outbox is: an empty place of this test's own."""
-    if request.param == "file":
-        return str(tmp_path / "outbox.db")
-    server: RedisServer = request.getfixturevalue("redis")
-    with Redis.from_url(server.url) as client:
-        client.flushall()
-    return server.url
-
-
-@pytest.fixture
-def boxes(location: str) -> Iterator[Boxes]:
-    """Open the outbox any number of times, as several processes do."""
-    opened: list[Outbox] = []
-
-    def make(limit: int = 1000) -> Outbox:
-        opened.append(Outbox(location, limit))
-        return opened[-1]
-
-    yield make
-    for box in opened:
-        box.close()
-
-
-@pytest.fixture
-def box(boxes: Boxes) -> Outbox:
-    """The outbox."""
-    return boxes()
-
-
-def prepared(request_id: str, user: int = 1, at: datetime = NOW, zone: str | None = "Asia/Kathmandu") -> Prepared:
-    """Make an activity that passed the checks."""
-    return Prepared(UUID(int=user), at, zone, request_id)
-
-
-def ids(box: Outbox, **which: bool) -> list[str]:
-    """List the request ids of what waits."""
-    return [entry.request_id for entry in box.entries(**which)]
-
-
-def settle(box: Outbox, outcome: StreakError | None, *which: str) -> bool:
-    """Drain once, with one outcome for some entries."""
-    with box.draining() as mine:
-        assert mine
-        return box.settle({entry.id: outcome for entry in box.entries() if entry.request_id in which})
+__all__ = ["box", "boxes", "location", "redis"]
 
 
 def test_what_is_kept_comes_back_as_it_was(boxes: Boxes) -> None:
@@ -161,46 +101,6 @@ def test_beyond_its_bound_it_drops_loudly(boxes: Boxes, caplog: pytest.LogCaptur
     assert ids(box) == ["b", "e"]
 
 
-def test_what_became_of_entries(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
-    """What was sent goes, what is refused is kept aside, and what failed with the service stays as it was."""
-    for name in "abcd":
-        box.put(prepared(name), DOWN, NOW)
-    assert settle(box, None, "a")
-    assert settle(box, REFUSED, "b")
-    assert "1 activities in the outbox were REFUSED" in caplog.text
-    assert not settle(box, DOWN, "c", "d")
-    assert (ids(box), ids(box, refused=True), box.depth()) == (["c", "d"], ["b"], 2)
-    assert [entry.attempts for entry in box.entries()] == [1, 1]
-    (refused,) = box.entries(refused=True)
-    assert (refused.error, refused.attempts, refused.refused) == ("USER_NOT_FOUND: nobody", 1, True)
-    assert box.put(prepared("a"), DOWN, NOW), "its request id is free again"
-    assert ids(box) == ["c", "d", "a"]
-
-
-def test_what_fails_by_its_own_fault_is_not_sent_for_ever(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry that the database fails on is set aside after so many attempts, an outage never counts."""
-    monkeypatch.setattr(_outbox, "ATTEMPTS", 2)
-    for name in "ab":
-        box.put(prepared(name), DOWN, NOW)
-    for _ in range(2):
-        settle(box, ODD, "a")
-        settle(box, DOWN, "b")
-    assert ids(box) == ["a", "b"]
-    settle(box, ODD, "a")
-    settle(box, DOWN, "b")
-    assert (ids(box), ids(box, refused=True)) == (["b"], ["a"])
-
-
-def test_refused_entries_are_bounded_too(boxes: Boxes, caplog: pytest.LogCaptureFixture) -> None:
-    """Of the refused entries the newest are kept, and dropping the others is logged as an error."""
-    box = boxes(limit=2)
-    for name in "abcd":
-        box.put(prepared(name), DOWN, NOW)
-        settle(box, REFUSED, name)
-    assert ids(box, refused=True) == ["c", "d"]
-    assert caplog.text.count("1 refused activities were DROPPED") == 2
-
-
 def test_one_drains_at_a_time(boxes: Boxes) -> None:
     """Of all who use an outbox, only one drains at any moment."""
     first, second = boxes(), boxes()
@@ -232,10 +132,10 @@ def test_a_drainer_that_lost_its_claim_changes_no_attempts(redis: RedisServer) -
             client.delete(claim)  # as if its time had passed
         with quick.draining() as second:
             assert (first, second) == (True, True)
-            slow.settle({sent.id: None, failed.id: REFUSED})
+            slow.settle({sent.id: answer(None), failed.id: answer(REFUSED)})
             (left,) = quick.entries()
             assert (left.request_id, left.attempts, left.error) == ("b", 0, "CONNECTION_FAILED: gone")
-            quick.settle({failed.id: REFUSED})
+            quick.settle({failed.id: answer(REFUSED)})
         assert ids(quick, refused=True) == ["b"]
     slow.close()
     quick.close()
@@ -288,8 +188,8 @@ def test_nothing_is_left_behind_in_redis(redis: RedisServer) -> None:
         box.put(prepared(str(n)), DOWN, NOW)
         box.remove(box.hold(prepared(f"held {n}"), NOW))
     with box.draining():
-        box.settle({entry.id: ODD for entry in box.entries()})
-        box.settle({entry.id: None for entry in box.entries()})
+        box.settle({entry.id: answer(ODD) for entry in box.entries()})
+        box.settle({entry.id: answer(None) for entry in box.entries()})
     with Redis.from_url(redis.url, decode_responses=True) as client:
         assert [key.rpartition(":")[2] for key in client.scan_iter()] == ["sequence"]
     box.close()

@@ -302,7 +302,7 @@ def test_a_replay_counts_the_others_when_a_user_is_unknown(tmp_path: Path) -> No
     result = run("replay", str(_recent_file(tmp_path, [USER, OTHER, USER])))
     assert result.exit_code == 2
     assert "0 imported, 2 played live" in result.stdout
-    assert f"{OTHER}: User not found [USER_NOT_FOUND]" in result.stderr
+    assert f"{OTHER}: p_user_id: there is no such user [USER_NOT_FOUND]" in result.stderr
 
 
 @respx.mock

@@ -10,8 +10,9 @@ import pytest
 import respx
 from click.testing import CliRunner, Result
 
-from streak_client import CalendarDay, ConnectionFailedError, DayKind, Outbox
+from streak_client import CalendarDay, ConnectionFailedError, DayKind, InvalidInputError, Outbox
 from streak_client._batch import Prepared
+from streak_client._blame import Answer
 from streak_client.cli import main
 from streak_client.cli.reads import heat_map
 
@@ -214,6 +215,23 @@ def test_outbox_shows_what_waits_and_drains_it(tmp_path: Path) -> None:
     assert (stuck.exit_code, "1 waiting." in stuck.stdout) == (1, True)
     answer("update_user_streaks_batch", UPDATE)
     drained = run("outbox", str(path), "--drain")
+    assert (drained.exit_code, "0 waiting." in drained.stdout) == (0, True)
+
+
+@respx.mock
+def test_outbox_sends_what_was_refused_once_more(tmp_path: Path) -> None:
+    """`outbox --retry-refused` lets refused entries wait again, and sends them with --drain."""
+    path, now = tmp_path / "outbox.db", datetime.now(UTC)
+    box = Outbox(path)
+    box.put(Prepared(USER, now, "UTC", "r"), ConnectionFailedError("gone"), now)
+    with box.draining():
+        box.settle({entry.id: Answer(InvalidInputError("no"), own=True) for entry in box.entries()})
+    box.close()
+    again = run("outbox", str(path), "--retry-refused", "--json")
+    assert "1 refused activities wait again." in again.stderr
+    assert [json.loads(line)["request_id"] for line in again.stdout.splitlines()] == ["r"]
+    answer("update_user_streaks_batch", UPDATE)
+    drained = run("outbox", str(path), "--retry-refused", "--drain")
     assert (drained.exit_code, "0 waiting." in drained.stdout) == (0, True)
 
 

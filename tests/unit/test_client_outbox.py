@@ -3,10 +3,6 @@
 import asyncio
 import inspect
 import json
-import logging
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +15,6 @@ import respx
 
 from streak_client import (
     AsyncStreakClient,
-    ConfigurationError,
     ConnectionFailedError,
     InvalidInputError,
     Outbox,
@@ -57,6 +52,7 @@ class Service:
     def __init__(self) -> None:
         self.up = False
         self.got: list[tuple[str, str, str | None]] = []
+        self.counted: set[str] = set()
         for function, answer in (
             ("update_user_streak_atomic", self.single),
             ("update_user_streaks_batch", self.batch),
@@ -78,11 +74,15 @@ class Service:
         return httpx.Response(200, json=[UPDATE])
 
     def batch(self, request: httpx.Request) -> httpx.Response:
-        """Count many; nobody's is refused."""
+        """Count many; what is older than seven days only gets its first answer again."""
         body = self.body(request)
-        rows = zip(body["p_user_ids"], body["p_activity_ats"], body["p_request_ids"], strict=True)
-        self.got += list(rows)
-        answers = [{"error": "USER_NOT_FOUND"} if user == str(NOBODY) else UPDATE for user in body["p_user_ids"]]
+        answers: list[dict[str, Any]] = []
+        for user, at, name in zip(body["p_user_ids"], body["p_activity_ats"], body["p_request_ids"], strict=True):
+            if name not in self.counted and datetime.fromisoformat(at) < NOW - timedelta(days=7):
+                answers.append({"error": "ACTIVITY_TOO_OLD"})
+                continue
+            self.got.append((user, at, name))
+            answers.append({"error": "USER_NOT_FOUND"} if user == str(NOBODY) else UPDATE)
         return httpx.Response(200, json=answers)
 
     def imports(self, request: httpx.Request) -> httpx.Response:
@@ -169,17 +169,28 @@ async def test_a_service_that_is_up_needs_no_outbox(client: AsyncStreakClient | 
 
 @respx.mock
 async def test_old_activities_leave_through_the_import(client: AsyncStreakClient | StreakClient, path: Path) -> None:
-    """What is older than six days when the service is back goes through the import, so no outage is too long."""
+    """What the database calls too old goes through the import, so no outage is too long."""
     service, box = Service(), Outbox(path)
-    old = NOW - timedelta(days=6, seconds=1)
-    box.put(prepared(USERS[0], "old", old), DOWN, NOW)
-    box.put(prepared(USERS[1], "new", NOW - timedelta(days=6)), DOWN, NOW)
+    old, new = NOW - timedelta(days=7, seconds=1), NOW - timedelta(days=7)
+    box.put(prepared(USERS[0], "new", new), DOWN, NOW)
+    box.put(prepared(USERS[1], "old", old), DOWN, NOW)
     service.up = True
     assert await drained(client) == 0
-    assert service.got == [
-        (str(USERS[0]), old.isoformat(), None),
-        (str(USERS[1]), (NOW - timedelta(days=6)).isoformat(), "new"),
-    ]
+    assert service.got == [(str(USERS[1]), old.isoformat(), None), (str(USERS[0]), new.isoformat(), "new")]
+
+
+@respx.mock
+async def test_what_was_counted_before_the_answer_was_lost_is_never_imported(
+    client: AsyncStreakClient | StreakClient, path: Path
+) -> None:
+    """However old it is, an activity whose first try counted gets that answer, and no import counts it once more."""
+    service, box = Service(), Outbox(path)
+    old = NOW - timedelta(days=30)
+    service.counted.add("lost")
+    box.put(prepared(USERS[0], "lost", old), DOWN, NOW)
+    service.up = True
+    assert await drained(client) == 0
+    assert service.got == [(str(USERS[0]), old.isoformat(), "lost")]
 
 
 @respx.mock
@@ -293,68 +304,3 @@ async def test_a_drain_that_is_broken_off_lets_others_drain(path: Path, monkeypa
     assert 10 < cancelled < 120
     await client.aclose()
     box.close()
-
-
-def test_the_file_is_private_and_holds_no_key(path: Path) -> None:
-    """Nobody but the owner may read the outbox and what lies beside it, and no key is in there."""
-    box = Outbox(path)
-    box.put(prepared(USERS[0], "r"), ConnectionFailedError("gone"), NOW)
-    with box.draining() as mine:
-        assert mine
-        for file in path.parent.iterdir():
-            assert file.stat().st_mode & 0o077 == 0, file
-            assert KEY.encode() not in file.read_bytes()
-
-
-def test_a_full_outbox_says_what_it_drops(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Beyond its bound the outbox drops the new activity, answers so, and logs it as an error; a repeat is no drop."""
-    box = Outbox(path, limit=1)
-    assert box.put(prepared(USERS[0], "a"), DOWN, NOW)
-    assert box.put(prepared(USERS[0], "a"), DOWN, NOW)
-    assert not caplog.records
-    with caplog.at_level(logging.ERROR, "streak_client"):
-        assert not box.put(prepared(USERS[0], "b"), DOWN, NOW)
-    assert "DROPPED" in caplog.text
-    assert [entry.request_id for entry in box.entries()] == ["a"]
-
-
-def test_one_drains_at_a_time(path: Path) -> None:
-    """Of all clients of a file, in this process or another, only one drains at any moment."""
-    first, second = Outbox(path), Outbox(path)
-    with first.draining() as mine:
-        with second.draining() as theirs:
-            assert (mine, theirs) == (True, False)
-        with first.draining() as again:
-            assert not again
-    with second.draining() as later:
-        assert later
-
-
-def test_an_activity_survives_kill_9(path: Path) -> None:
-    """What was said to be queued is there after SIGKILL, and the dead process's lock is free."""
-    program = f"""
-import os, signal
-from datetime import UTC, datetime
-from uuid import UUID
-from streak_client import ConnectionFailedError, Outbox
-from streak_client._batch import Prepared
-box = Outbox({str(path)!r})
-with box.draining():
-    for n in range(20):
-        now = datetime.now(UTC)
-        box.put(Prepared(UUID(int=1), now, None, str(n)), ConnectionFailedError("gone"), now)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
-    box = Outbox(path)
-    assert [entry.request_id for entry in box.entries()] == [str(n) for n in range(20)]
-    with box.draining() as mine:
-        assert mine
-
-
-def test_an_outbox_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
-    """A folder that is missing, or a file that is something else, is named when the client is made."""
-    (tmp_path / "other.db").write_bytes(b"no database" * 1000)
-    for wrong in (tmp_path / "missing" / "outbox.db", tmp_path / "other.db"):
-        with pytest.raises(ConfigurationError, match=wrong.name):
-            StreakClient(URL, KEY, outbox=wrong)

@@ -148,7 +148,7 @@ FAILURES: list[tuple[Any, type[StreakError], str, int]] = [
     (refusal(409, "23503", "USER_NOT_FOUND"), UserNotFoundError, "USER_NOT_FOUND", 1),
     (refusal(400, "22023", "ACTIVITY_TOO_OLD"), InvalidInputError, "INVALID_INPUT", 1),
     (refusal(400, "22P02"), InvalidInputError, "INVALID_INPUT", 1),
-    (httpx.Response(413, text="too large"), InvalidInputError, "INVALID_INPUT", 1),
+    (httpx.Response(413, text="too large"), DatabaseError, "DATABASE_ERROR", 1),
     (refusal(403, "42501"), PermissionDeniedError, "PERMISSION_DENIED", 1),
     (httpx.Response(401, json={"message": "Invalid API key"}), PermissionDeniedError, "PERMISSION_DENIED", 1),
     (refusal(404, "PGRST202"), ConfigurationError, "CONFIGURATION", 1),
