@@ -1,7 +1,6 @@
 """What a request asks for and whether it may: shared by every surface."""
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,24 +11,11 @@ from starlette.responses import JSONResponse
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge, check_top
-from realtime_bridge.iteration import parse_since, user_key
 from realtime_bridge.leaderboard import MOST_PLACES
+from realtime_bridge.parameters import BadRequest, message_id, seconds, single, user, whole_number
 
 #: Longer lists belong to an operator's listener of everybody.
 _MOST_USERS = 1000
-_LONGEST_NUMBER = 9
-
-
-class BadRequest(ValueError):  # noqa: N818 - named as HTTP names it
-    """A parameter is wrong.
-
-    Attributes:
-        field: Which.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +93,10 @@ async def identify(connection: HTTPConnection, authenticator: Authenticator, *, 
 
     Raises:
         AccessError: Nobody who may.
+        BadRequest: There are several tickets.
     """
-    ticket = connection.query_params.get("ticket")
-    if ticket is not None and tickets:
+    ticket = single(connection, "ticket") if tickets else None
+    if ticket is not None:
         return authenticator.redeem(ticket)
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -127,35 +114,29 @@ def wishes_of(connection: HTTPConnection, principal: Principal, bridge: Bridge) 
         BadRequest: One is wrong.
         AccessError: It asks for somebody else.
     """
-    query = connection.query_params
-    debounce, max_wait = _seconds(connection, "debounce"), _seconds(connection, "max_wait")
+    debounce, max_wait = seconds(connection, "debounce"), seconds(connection, "max_wait")
     # A browser that reconnects repeats its old URL and adds the header.
-    since = connection.headers.get("last-event-id") or query.get("since")
+    since = connection.headers.get("last-event-id") or single(connection, "since")
+    message_id(since, "since", "<epoch>:<seq>, the id of a message")
     users, top = users_of(connection), _top_of(connection, principal)
     try:
         bridge.windows(debounce, max_wait)
     except ValueError as error:
         raise BadRequest(str(error).partition(" ")[0], str(error)) from None
-    try:
-        parse_since(since)
-    except ValueError as error:
-        raise BadRequest("since", str(error)) from None
     return Wishes(principal.audience(users) if top is None else None, debounce, max_wait, since, top)
 
 
 def _top_of(connection: HTTPConnection, principal: Principal) -> int | None:
-    text = connection.query_params.get("top")
-    if text is None:
+    top = whole_number(connection, "top", MOST_PLACES)
+    if top is None:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_NUMBER:
-        raise BadRequest("top", f"top must be a whole number from 1 to {MOST_PLACES}")
     try:
-        check_top(int(text), named="user_id" in connection.query_params)
+        check_top(top, named="user_id" in connection.query_params)
     except ValueError as error:
         raise BadRequest("top", str(error)) from None
     if not principal.sees_all:
         raise AccessError(403, "FORBIDDEN", "only an operator or the service hears of the leaderboard")
-    return int(text)
+    return top
 
 
 def users_of(connection: HTTPConnection) -> list[str]:
@@ -167,10 +148,7 @@ def users_of(connection: HTTPConnection) -> list[str]:
     named = connection.query_params.getlist("user_id")
     if len(named) > _MOST_USERS:
         raise BadRequest("user_id", f"at most {_MOST_USERS} users")
-    try:
-        return [user_key(user_id) for user_id in named]
-    except ValueError as error:
-        raise BadRequest("user_id", str(error)) from None
+    return [user(user_id, "user_id") for user_id in named]
 
 
 def refusal(error: AccessError | BadRequest) -> JSONResponse:
@@ -180,16 +158,3 @@ def refusal(error: AccessError | BadRequest) -> JSONResponse:
         return JSONResponse({"error": body}, 400)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - unauthorized
     return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status, headers)
-
-
-def _seconds(connection: HTTPConnection, name: str) -> float | None:
-    text = connection.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRequest(name, f"{name} must be a number of seconds")
-    return value

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from realtime_bridge.access import BadRequest, Limits, identify, refusal, users_of
+from realtime_bridge.access import Limits, identify, refusal, users_of
 from realtime_bridge.auth import AccessError, Authenticator
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.changes import StreakRow
 from realtime_bridge.dashboard import dashboard_routes
 from realtime_bridge.health import BridgeState
-from realtime_bridge.iteration import user_key
 from realtime_bridge.messages import streak_of
+from realtime_bridge.parameters import BadRequest, single, user, whole_number
 from realtime_bridge.reader import PAGE_USERS, ReadError
 from realtime_bridge.settings import BridgeSettings
 from realtime_bridge.sse import Abort, Events
@@ -31,7 +30,7 @@ from realtime_bridge.websocket import Sockets
 from realtime_bridge.widget import widget_routes
 
 _MOST_ROWS = 1000
-_MOST_DIGITS = 9
+_ROWS = 100
 
 
 class _Surfaces:
@@ -55,7 +54,7 @@ class _Surfaces:
         """The present streaks that the caller may see, a page at a time."""
         principal = await identify(request, self._authenticator, tickets=True)
         wanted = principal.audience(users_of(request))
-        limit, after = _limit(request), _after(request)
+        limit, after = whole_number(request, "limit", _MOST_ROWS) or _ROWS, _after(request)
         epoch, _, seq = self._bridge.head().rpartition(":")
         try:
             rows = await self._rows(wanted, after, limit)
@@ -219,16 +218,6 @@ async def _refuse(_: Request, error: Exception) -> Response:
     return refusal(error)
 
 
-def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", "100")
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or not 1 <= int(text) <= _MOST_ROWS:
-        raise BadRequest("limit", f"limit must be a whole number from 1 to {_MOST_ROWS}")
-    return int(text)
-
-
 def _after(request: Request) -> str | None:
-    text: Any = request.query_params.get("after")
-    try:
-        return None if text is None else user_key(text)
-    except ValueError:
-        raise BadRequest("after", "after must be a UUID: the `next` of the page before") from None
+    text = single(request, "after")
+    return None if text is None else user(text, "after")

@@ -6,9 +6,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import uvicorn
+import websockets.http11
 from starlette.types import Scope
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from realtime_bridge.app import create_app
 from realtime_bridge.bridge import Bridge
@@ -17,6 +20,9 @@ from realtime_bridge.settings import BridgeSettings
 _SHUTDOWN = 5
 _BACKLOG = 2048
 _SEND_BUFFER = 64 * 1024
+# A thousand users, as many as one may name, are 45 KB of URL; websockets stops at 8 unless told otherwise.
+_LONGEST_LINE = 64 * 1024
+_TOO_LONG = b'{"error": {"code": "INVALID_INPUT", "field": "url", "message": "not a request, or its URL is too long"}}'
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -81,6 +87,23 @@ class _Server(uvicorn.Server):
                     transport.abort()
 
 
+class _WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's, with two of its refusals finished."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # Otherwise the peer would wait for an answer for ever, and the connection with it.
+            head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            self.transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(_TOO_LONG), _TOO_LONG))
+            self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # Otherwise every listener that is refused would be an error in the log.
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
+
 @contextlib.asynccontextmanager
 async def serve(settings: BridgeSettings) -> AsyncIterator[ServedBridge]:
     """Run a bridge and its server while the block runs.
@@ -96,6 +119,7 @@ async def serve(settings: BridgeSettings) -> AsyncIterator[ServedBridge]:
     Raises:
         OSError: The address is taken, or not ours.
     """
+    websockets.http11.MAX_LINE_LENGTH = max(websockets.http11.MAX_LINE_LENGTH, _LONGEST_LINE)
     listener = _bind(settings.host, settings.port)
     with contextlib.closing(listener):
         host, port = listener.getsockname()[:2]
@@ -106,7 +130,7 @@ async def serve(settings: BridgeSettings) -> AsyncIterator[ServedBridge]:
                 access_log=False,
                 log_config=None,
                 lifespan="off",
-                ws="websockets-sansio",
+                ws=_WebSockets,
                 ws_max_size=4096,
                 # Messages are small, and a compressor for each of ten thousand sockets is not.
                 ws_per_message_deflate=False,

@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
+from realtime_bridge.access import Limits, Wishes, identify, refusal, wishes_of
 from realtime_bridge.alarm import Alarm
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import CLOSE_EXPIRED, ListenerClosed
 from realtime_bridge.messages import Message, MessageType
+from realtime_bridge.parameters import BadRequest
 
 _BATCH = 256
 _GRACE = 1.0

@@ -6,12 +6,13 @@ from urllib.parse import urlsplit
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from realtime_bridge.access import BadRequest, Limits, Wishes, identify, refusal, wishes_of
+from realtime_bridge.access import Limits, Wishes, identify, refusal, wishes_of
 from realtime_bridge.alarm import Alarm
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.iteration import Listener
 from realtime_bridge.listeners import CLOSE_BAD_REQUEST, CLOSE_EXPIRED, ListenerClosed
+from realtime_bridge.parameters import BadRequest
 from realtime_bridge.sse import Abort, break_when_closed
 
 _BATCH = 64

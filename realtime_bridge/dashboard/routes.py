@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from realtime_bridge.access import BadRequest, identify
+from realtime_bridge.access import identify
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.dashboard.cache import Cache
@@ -18,8 +18,8 @@ from realtime_bridge.dashboard.files import file_routes
 from realtime_bridge.dashboard.journal import HOUR, MINUTE, Entry, Journal
 from realtime_bridge.dashboard.reads import Reads
 from realtime_bridge.dashboard.signin import SignIn
-from realtime_bridge.iteration import parse_since, user_key
 from realtime_bridge.messages import streak_of
+from realtime_bridge.parameters import BadRequest, message_id, single, user
 from realtime_bridge.reader import ReadError
 
 RISK_HOURS = 6.0
@@ -111,7 +111,7 @@ class _Dashboard:
     async def users(self, request: Request) -> Response:
         """Users whose id begins as given."""
         await self._operator(request)
-        prefix = request.query_params.get("prefix", "").lower().replace("-", "")
+        prefix = (single(request, "prefix") or "").lower().replace("-", "")
         if not _PREFIX.fullmatch(prefix):
             raise BadRequest("prefix", "prefix must be the beginning of a user's id: 1 to 32 hexadecimal digits")
         found = await self._cache.get(("users", prefix), 5.0, lambda: self._reads.users(prefix, _FOUND))
@@ -204,20 +204,15 @@ def _now() -> datetime:
 
 
 def _user(request: Request, principal: Principal) -> str:
-    named = request.query_params.get("user_id") or principal.user_id
+    text = single(request, "user_id")
+    named = principal.user_id if text is None else user(text, "user_id")
     if named is None:
         raise BadRequest("user_id", "user_id is required")
-    try:
-        wanted = principal.audience([user_key(named)])
-    except ValueError as error:
-        raise BadRequest("user_id", str(error)) from None
+    wanted = principal.audience([named])
     assert wanted is not None  # noqa: S101 - somebody was named
     return wanted[0]
 
 
 def _after(request: Request) -> tuple[str, int] | None:
     """The run of the bridge and the number of the last entry that the page has; None if it has none."""
-    try:
-        return parse_since(request.query_params.get("after") or None)
-    except ValueError:
-        raise BadRequest("after", "after must be the `cursor` of an earlier answer") from None
+    return message_id(single(request, "after") or None, "after", "the `cursor` of an earlier answer")

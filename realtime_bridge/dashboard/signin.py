@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import httpx
@@ -11,8 +12,8 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from realtime_bridge.access import BadRequest
 from realtime_bridge.auth import AccessError
+from realtime_bridge.parameters import BadRequest
 
 _LARGEST = 8192
 _LONGEST = 4096
@@ -22,6 +23,8 @@ _OF_ADDRESS = RateLimitItemPerMinute(60, namespace="address")
 _OF_TOKEN = RateLimitItemPerMinute(10, namespace="token")
 _ANSWER = ("access_token", "refresh_token", "expires_at")
 _TOO_MANY = 429
+# JSON may hold halves of characters, which no text that is sent on may.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class SignIn:
@@ -105,6 +108,8 @@ async def _fields(request: Request, *names: str) -> dict[str, Any]:
         value = values.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
             raise BadRequest(name, f"{name} is required")
+        if _SURROGATE.search(value):
+            raise BadRequest(name, f"{name} must be valid Unicode")
     return {name: values[name] for name in names}
 
 
