@@ -1,17 +1,22 @@
-"""Gathering for coroutines: each caller awaits a future, and a task sends for all."""
+"""Sends coroutines' updates, gathered or each on its own: by a task, to the end, whoever leaves meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from streak_client._async_driver import AsyncDriver
 from streak_client._batch import Prepared
-from streak_client._calls import fail_all, send_prepared
+from streak_client._calls import fail_all, send_prepared, update_user_streak
 from streak_client._gate import Entry, Gate, Gathering
 from streak_client.errors import StreakError
 from streak_client.models import StreakUpdate
+
+# What has been read of users may be old as soon as their updates have left, and until they have come to an end.
+Forget: TypeAlias = Callable[[Iterable[UUID]], Coroutine[Any, Any, None]]
 
 
 @dataclass(eq=False, slots=True)
@@ -25,10 +30,12 @@ class AsyncGatherer:
     Args:
         driver: Makes the requests.
         options: How simultaneous updates share requests.
+        forget: Told of the users of each request at its end, before its callers have their answers.
     """
 
-    def __init__(self, driver: AsyncDriver, options: Gathering) -> None:
+    def __init__(self, driver: AsyncDriver, options: Gathering, forget: Forget) -> None:
         self._driver = driver
+        self._forget = forget
         self._gate: Gate[_Waiter] = Gate(options)
         self._room = asyncio.Semaphore(options.max_waiting)
         self._timer: asyncio.Handle | None = None
@@ -91,9 +98,56 @@ class AsyncGatherer:
             outcomes = await self._driver.run(send_prepared(elements))
         finally:
             self._gate.finish(batch)
-            for waiter, outcome in zip(batch, outcomes, strict=True):
-                _resolve(waiter.future, outcome)
-            self._arm()
+            # In the next turn, even if forgetting takes long; after it, those who get their answers now may call again.
+            asyncio.get_running_loop().call_soon(self._arm)
+            try:
+                await self._forget({element.user_id for element in elements})
+            finally:
+                for waiter, outcome in zip(batch, outcomes, strict=True):
+                    _resolve(waiter.future, outcome)
+
+
+class AsyncSingleSender:
+    """Sends each update on its own.
+
+    Args:
+        driver: Makes the requests.
+        forget: Told of the user of each request at its end, before the caller has the answer.
+    """
+
+    def __init__(self, driver: AsyncDriver, forget: Forget) -> None:
+        self._driver = driver
+        self._forget = forget
+        self._sending: set[asyncio.Task[StreakUpdate]] = set()
+
+    async def submit(self, prepared: Prepared) -> StreakUpdate:
+        """Count one activity.
+
+        Args:
+            prepared: The activity.
+
+        Returns:
+            The answer to it.
+
+        Raises:
+            StreakError: It could not be counted.
+        """
+        # A request that is broken off may count all the same, at an instant that nobody would know.
+        task = asyncio.create_task(self._send(prepared))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Wait until everybody who called has an answer."""
+        while self._sending:
+            await asyncio.wait(self._sending)
+
+    async def _send(self, prepared: Prepared) -> StreakUpdate:
+        try:
+            return await self._driver.run(update_user_streak(prepared))
+        finally:
+            await self._forget([prepared.user_id])
 
 
 def _resolve(future: asyncio.Future[StreakUpdate], outcome: StreakUpdate | StreakError) -> None:

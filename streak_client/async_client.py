@@ -12,7 +12,7 @@ from uuid import UUID
 from streak_client import _calls, _import, _inputs
 from streak_client._async_drainer import AsyncDrainer
 from streak_client._async_driver import AsyncDriver
-from streak_client._async_gatherer import AsyncGatherer
+from streak_client._async_gatherer import AsyncGatherer, AsyncSingleSender
 from streak_client._async_guard import AsyncGuard
 from streak_client._async_lookups import AsyncLookups
 from streak_client._async_reads import AsyncReads
@@ -94,7 +94,11 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
         self._driver = AsyncDriver(self._settings, max_retries, timeout, self._metrics)
-        self._gatherer = None if gathering is None else AsyncGatherer(self._driver, gathering)
+        self._sender: AsyncGatherer | AsyncSingleSender
+        if gathering is None:
+            self._sender = AsyncSingleSender(self._driver, self._forget)
+        else:
+            self._sender = AsyncGatherer(self._driver, gathering, self._forget)
         self._reads: AsyncReads | AsyncSharedReads | None = None
         if caching is not None and is_redis(caching.store):
             self._reads = AsyncSharedReads(self._load, caching, clock, self._settings.url)
@@ -137,8 +141,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
 
     async def aclose(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
-        if self._gatherer is not None:
-            await self._gatherer.aclose()
+        await self._sender.aclose()
         self._metrics.discard(self)
         if self._drainer is not None:
             await self._drainer.aclose()
@@ -229,12 +232,7 @@ class AsyncStreakClient(AsyncLookups, ClientBase):
         with span("update_user_streak"), self._metrics.update(), self._metrics.errors():
             if self._guard is not None:
                 await self._guard.check(prepared.user_id)
-            try:
-                if self._gatherer is None:
-                    return await self._driver.run(_calls.update_user_streak(prepared))
-                return await self._gatherer.submit(prepared)
-            finally:
-                await self._forget([prepared.user_id])
+            return await self._sender.submit(prepared)
 
     async def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.

@@ -27,7 +27,7 @@ from streak_client._drain import note_unsent
 from streak_client._drainer import Drainer
 from streak_client._driver import Driver
 from streak_client._gate import Gathering
-from streak_client._gatherer import Gatherer
+from streak_client._gatherer import Gatherer, SingleSender
 from streak_client._guard import Guard, RateLimit
 from streak_client._lookups import Lookups
 from streak_client._metrics import metrics_for
@@ -93,7 +93,11 @@ class StreakClient(Lookups, ClientBase):
     ) -> None:
         super().__init__(Settings(supabase_url, secret_key), clock, metrics_for(registry))
         self._driver = Driver(self._settings, max_retries, timeout, self._metrics)
-        self._gatherer = None if gathering is None else Gatherer(self._driver, gathering)
+        self._sender: Gatherer | SingleSender
+        if gathering is None:
+            self._sender = SingleSender(self._driver, self._forget)
+        else:
+            self._sender = Gatherer(self._driver, gathering, self._forget)
         self._reads: Reads | SharedReads | None = None
         if caching is not None and is_redis(caching.store):
             self._reads = SharedReads(self._load, caching, clock, self._settings.url)
@@ -136,8 +140,7 @@ class StreakClient(Lookups, ClientBase):
 
     def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
-        if self._gatherer is not None:
-            self._gatherer.close()
+        self._sender.close()
         self._metrics.discard(self)
         if self._drainer is not None:
             self._drainer.close()
@@ -228,12 +231,7 @@ class StreakClient(Lookups, ClientBase):
         with span("update_user_streak"), self._metrics.update(), self._metrics.errors():
             if self._guard is not None:
                 self._guard.check(prepared.user_id)
-            try:
-                if self._gatherer is None:
-                    return self._driver.run(_calls.update_user_streak(prepared))
-                return self._gatherer.submit(prepared)
-            finally:
-                self._forget([prepared.user_id])
+            return self._sender.submit(prepared)
 
     def update_user_streaks(self, activities: Iterable[Activity]) -> list[ActivityOutcome]:
         """Count many activities, of any number of users, in as few requests as possible.

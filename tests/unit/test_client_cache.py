@@ -21,6 +21,7 @@ from streak_client import (
     AsyncStreakClient,
     Caching,
     ConfigurationError,
+    Gathering,
     InvalidInputError,
     RateLimit,
     RateLimitedError,
@@ -239,6 +240,41 @@ async def test_a_read_that_a_write_overtook_is_not_kept(clock: Clock) -> None:
         release.set()
         assert (await early).version == 7
         assert (await client.get_user_streak(USER)).version == 8
+
+
+@pytest.mark.parametrize("gathering", [Gathering(), None])
+@respx.mock
+async def test_an_update_whose_caller_left_drops_the_read_when_it_ends(
+    clock: Clock, gathering: Gathering | None
+) -> None:
+    """What is read while a cancelled update is still under way is read anew once the update has counted."""
+    version = 7
+    sent, release = asyncio.Event(), asyncio.Event()
+
+    async def count() -> httpx.Response:
+        nonlocal version
+        await release.wait()
+        version = 8
+        return httpx.Response(200, json=[UPDATE])
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        sent.set()
+        return await asyncio.shield(server)  # the database counts whether or not anybody waits for the answer
+
+    server = asyncio.ensure_future(count())
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streak_atomic").mock(side_effect=answer)
+    row = respx.post(f"{URL}/rest/v1/rpc/get_user_streak")
+    row.mock(side_effect=lambda _: httpx.Response(200, json=[{**STREAK, "version": version}]))
+    async with AsyncStreakClient(URL, "sb_secret_x", clock=clock, gathering=gathering) as client:
+        left = asyncio.ensure_future(client.update_user_streak(USER))
+        await sent.wait()
+        left.cancel()
+        await asyncio.wait([left])
+        assert (left.cancelled(), (await client.get_user_streak(USER)).version) == (True, 7)
+        release.set()
+        async with asyncio.timeout(60):
+            while (await client.get_user_streak(USER)).version == 7:  # noqa: ASYNC110 - nobody tells when it has ended
+                await asyncio.sleep(0.001)
 
 
 @respx.mock

@@ -278,7 +278,7 @@ def test_threads_share_requests_too() -> None:
         while not rest.requests:
             release.wait(0.001)
         futures += [pool.submit(client.update_user_streak, user) for user in users[1:]]
-        gate = client._gatherer._gate if client._gatherer else None  # noqa: SLF001 - to know when all have come
+        gate = getattr(client._sender, "_gate", None)  # noqa: SLF001 - to know when all have come
         while gate is None or len(gate.waiting()) < 19:
             release.wait(0.001)
         release.set()

@@ -25,7 +25,10 @@ from streak_client.replicas import AsyncReplicaReader, ReplicaReader
 _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(StreakClient|Iterator|Driver|Gatherer|Reads|Guard|Drainer|Lookups|SharedReads|ReplicaReader)", r"\1"),
+    (
+        r"\bAsync(StreakClient|Iterator|Driver|Gatherer|(?:Shared)?Reads|Guard|Drainer|Lookups|ReplicaReader|SingleSender)",
+        r"\1",
+    ),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),
