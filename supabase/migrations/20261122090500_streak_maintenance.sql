@@ -216,8 +216,8 @@ returns table (
   change_type text, timezone text, version integer, expires_at timestamptz
 )
 language plpgsql security definer set search_path = '' rows 100
--- one event or 100,000, into tables of any size: each call is planned for what it has before it
-set plan_cache_mode = force_custom_plan as $$
+-- tables are looked up by key, whatever the planner believes of their size, and what the call brings is joined by hash
+set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_started_at constant timestamptz := clock_timestamp();
@@ -275,9 +275,11 @@ begin
   -- Whoever writes a user's days holds the lock of the user's row, so nobody else enters one of these meanwhile: no need for
   -- the tentative insertion of on conflict, which costs half as much again.
   with found as (
-    select e.user_id, e.day, e.at, e.timezone, d.kind
+    select e.user_id, e.day, e.at, e.timezone, d.kind, d.place
     from unnest(v_users, v_days, v_ats, v_zones) e (user_id, day, at, timezone)
-    left join public.streak_days d on d.user_id = e.user_id and d.day = e.day
+    left join lateral (
+      select l.kind, l.ctid as place from public.streak_days l where l.user_id = e.user_id and l.day = e.day offset 0
+    ) d on true
   ),
   entered as (
     insert into public.streak_days (user_id, day, kind, activity_at, timezone)
@@ -286,7 +288,7 @@ begin
   ),
   raised as (
     update public.streak_days d set kind = 'active', activity_at = f.at, timezone = f.timezone
-    from found f where f.kind <> 'active' and d.user_id = f.user_id and d.day = f.day
+    from found f where f.kind <> 'active' and d.ctid = f.place
     returning d.user_id, d.day
   )
   -- only the days that this import entered: what lies beside others was decided when they came
@@ -305,7 +307,10 @@ begin
     case when c.added is not null then 'STREAK_IMPORTED' when s.user_id is not null then 'STREAK_MAINTAINED' end,
     s.timezone::text, s.version, s.expires_at
   from (select distinct x as user_id from unnest(p_user_ids) x) u
-  left join public.user_streaks s on s.user_id = u.user_id and u.user_id = any (v_known)
+  left join lateral (
+    select r.* from public.user_streaks r
+    where r.user_id = u.user_id and (u.user_id in (select k from unnest(v_known) k)) is true offset 0
+  ) s on true
   left join unnest(v_changed, v_added) c (user_id, added) on c.user_id = u.user_id
   order by u.user_id;
 end
