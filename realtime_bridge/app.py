@@ -25,6 +25,7 @@ from realtime_bridge.messages import streak_of
 from realtime_bridge.parameters import BadRequest, single, user, whole_number
 from realtime_bridge.reader import PAGE_USERS, ReadError
 from realtime_bridge.settings import BridgeSettings
+from realtime_bridge.shutdown import told_of_signals
 from realtime_bridge.sse import Abort, Events
 from realtime_bridge.websocket import Sockets
 from realtime_bridge.widget import widget_routes
@@ -129,7 +130,8 @@ def create_app(bridge: Bridge, *, abort: Abort | None = None) -> Starlette:
 def create_app_from_env() -> Starlette:
     """Build the application with a bridge of its own, for any server.
 
-    For example ``uvicorn --factory realtime_bridge.app:create_app_from_env``.
+    For example ``uvicorn --factory realtime_bridge.app:create_app_from_env --timeout-graceful-shutdown 5``. When the
+    process is told to end, listeners are sent elsewhere at once; the time-out is for those that read nothing.
 
     Raises:
         SettingsError: A setting is missing or wrong.
@@ -140,7 +142,8 @@ def create_app_from_env() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with Bridge(settings) as bridge:
             _mount(app, bridge, None)
-            yield
+            with told_of_signals(bridge.stop):
+                yield
 
     return _application(settings, lifespan)
 
