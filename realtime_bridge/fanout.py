@@ -17,6 +17,9 @@ from realtime_bridge.messages import Message, MessageType, streak_of
 from realtime_bridge.metrics import Counters
 from realtime_bridge.state import Effect, Store
 
+#: A wall clock that goes back by more, in seconds, was set.
+_STEP = 1.0
+
 
 class Moment(NamedTuple):
     """One instant on both clocks.
@@ -81,6 +84,9 @@ class Fanout:
         self._routes: dict[str, dict[Subscriber, None]] = {}
         self._timers: list[tuple[float, int, Lane, str]] = []
         self._lapses: list[tuple[float, str]] = []
+        # Whether any streak can lapse, and the latest wall clock seen.
+        self._watching = False
+        self._latest = float("-inf")
         self._number = count()
         #: Effects up to here are in a window or in mailboxes.
         self._published = 0
@@ -131,7 +137,7 @@ class Fanout:
             self._routes.pop(user_id, None)
         if not sub.lane.everyone and not any(other.lane is sub.lane for other in route):
             sub.lane.told.pop(user_id, None)
-            sub.lane.window.cancel(user_id)
+            self._drop(sub.lane, user_id)
 
     def _lanes_of(self, user_id: str) -> Iterable[Lane]:
         lanes = {sub.lane: None for sub in self._routes.get(user_id, ())}
@@ -162,22 +168,27 @@ class Fanout:
             elif effect.row is not None:
                 self._tell_changed(effect, effect.row, at, news=news)
         self._published = self._store.head
-        for user_id in self._store.evicted:
+        self._trim()
+
+    def _trim(self) -> None:
+        for user_id in self._store.trim():
             for lane in self._lanes.values():
                 lane.told.pop(user_id, None)
                 lane.loaded.discard(user_id)
-        self._store.evicted.clear()
 
     def tick(self, at: Moment) -> None:
         """Flush the windows and tell the lapses that are due."""
+        self._look_at_the_clock(at)
         while self._timers and self._timers[0][0] <= at.mono:
             _, _, lane, user_id = heapq.heappop(self._timers)
             if user_id in lane.window:
                 due = lane.window.ripe(user_id, at.mono)
                 if due is None:
+                    self._store.unfollow(user_id)
                     self._flush(lane, user_id, at)
                 else:
                     heapq.heappush(self._timers, (due, next(self._number), lane, user_id))
+        self._trim()
         while self._lapses and self._lapses[0][0] <= at.wall:
             effect = self._store.lapse(heapq.heappop(self._lapses)[1], at.wall)
             if effect is not None:
@@ -189,9 +200,9 @@ class Fanout:
         waits = []
         if self._timers:
             waits.append(self._timers[0][0] - at.mono)
-        if self._lapses:
+        if self._watching:
             # The wall clock may be set meanwhile: look again every second.
-            waits.append(min(self._lapses[0][0] - at.wall, 1.0))
+            waits.append(min(self._lapses[0][0] - at.wall, 1.0) if self._lapses else 1.0)
         return max(min(waits), 0.0) if waits else None
 
     def _tell_changed(self, effect: Effect, row: StreakRow, at: Moment, *, news: bool) -> None:
@@ -206,15 +217,36 @@ class Fanout:
                 lane.loaded.discard(user_id)
             if not lane.window.debounce:
                 self._flush(lane, user_id, at)
-                continue
-            due = lane.window.offer(user_id, effect.seq, at.mono)
-            if due is None:
-                self._counters.debounced += 1
             else:
-                heapq.heappush(self._timers, (due, next(self._number), lane, user_id))
+                self._hold(lane, effect, at)
+
+    def _hold(self, lane: Lane, effect: Effect, at: Moment) -> None:
+        due = lane.window.offer(effect.user_id, effect.seq, at.mono)
+        if due is None:
+            self._counters.debounced += 1
+            return
+        # What is held back must still be known when the window closes.
+        self._store.follow(effect.user_id)
+        heapq.heappush(self._timers, (due, next(self._number), lane, effect.user_id))
+
+    def _drop(self, lane: Lane, user_id: str) -> bool:
+        """Forget what is held back; returns whether anything was."""
+        held = lane.window.cancel(user_id)
+        if held:
+            self._store.unfollow(user_id)
+        return held
+
+    def _look_at_the_clock(self, at: Moment) -> None:
+        if at.wall < self._latest - _STEP:
+            self._latest = at.wall
+            self.publish(self._store.revive(at.wall), at, news=True)
+        self._latest = max(self._latest, at.wall)
 
     def _watch_expiry(self, before: Told | None, row: StreakRow, at: Moment) -> None:
-        if row.expires_at is None or not row.streak_at(at.wall):
+        if row.expires_at is None:
+            return
+        self._watching = True
+        if not row.streak_at(at.wall):
             return
         if before and before.row and before.shown and before.row.expires_at == row.expires_at:
             return  # watched already
@@ -259,7 +291,7 @@ class Fanout:
     def _tell_deleted(self, effect: Effect, at: Moment) -> None:
         user_id = effect.user_id
         for lane in self._lanes_of(user_id):
-            self._counters.debounced += lane.window.cancel(user_id)
+            self._counters.debounced += self._drop(lane, user_id)
             lane.loaded.discard(user_id)
             base = lane.told.get(user_id)
             lane.told[user_id] = ABSENT

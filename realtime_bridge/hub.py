@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from realtime_bridge.changes import Change, StreakRow, Unreadable
@@ -298,9 +299,11 @@ class Hub:
             # Resuming from the middle must not skip the rest: only the last may carry the present seq.
             token = self.store.head if user_id == missed[-1] else since
             base = entry.before if entry.before_seq <= since else None
-            if entry.row is None:
-                sub.put_gone(user_id, base, ABSENT, self._fanout.message(MessageType.DELETE, token, user_id))
-            else:
+            if entry.died > since:
+                gone = self._fanout.message(MessageType.DELETE, token if entry.row is None else since, user_id)
+                sub.put_gone(user_id, base, ABSENT, gone)
+                base = ABSENT
+            if entry.row is not None:
                 change = self._fanout.change(token, user_id, base, entry.told, at)
                 sub.put(user_id, base, entry.told, change)
             self._fanout.align(sub, user_id, entry.told)
@@ -309,14 +312,16 @@ class Hub:
         """The snapshot of one user; what waits about the same user is older or the same."""
         entry = self.store.get(user_id)
         slot = sub.slots.pop(user_id, None)
-        parts = [slot.gone] if slot and slot.gone else []
-        if slot:
+        # Until the last, resuming means beginning anew.
+        token = 0 if sub.backlog else sub.joined_seq
+        parts = [replace(slot.gone, seq=token)] if slot and slot.gone else []
+        if slot and slot.message and entry is None:
+            parts.append(replace(slot.message, seq=token))  # forgotten since: nothing says more
+        elif slot:
             self.counters.conflated += slot.message is not None
         if entry is None or (entry.row is None and sub.users is None):
             return parts
         told = Told(entry.row, entry.row.streak_at(at.wall) if entry.row else 0)
-        # Until the last, resuming means beginning anew.
-        token = 0 if sub.backlog else sub.joined_seq
         parts.append(self._fanout.snapshot(token, user_id, entry.row, at, entry.zone))
         self._fanout.align(sub, user_id, told)
         return parts

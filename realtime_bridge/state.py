@@ -24,6 +24,7 @@ class Entry:
         seq: The change that brought this state.
         before: The state before it, if one was known.
         shown: The current streak as last told (0 once the lapse was told).
+        died: The change that deleted the user's last row before this one; 0: none is known.
         zone: Without a row: the zone that a first activity would count in; None: not read yet.
     """
 
@@ -32,12 +33,17 @@ class Entry:
     before: Told | None
     before_seq: int
     shown: int
+    died: int = 0
     zone: str | None = None
 
     @property
     def told(self) -> Told:
         """The state, as a listener that is up to date knows it."""
         return Told(self.row, self.shown)
+
+    def revives(self, wall: float) -> bool:
+        """Whether a lapse was told that by the clock, set back since, has not come yet."""
+        return self.shown == 0 and self.row is not None and self.row.streak_at(wall) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Store:
     """Rows by user and by row id, with a change number and bounded memory.
 
     Args:
-        recent_limit: How many users that nobody follows by name are kept.
+        recent_limit: How many users that nobody follows by name are kept by `trim`.
     """
 
     def __init__(self, recent_limit: int) -> None:
@@ -92,7 +98,6 @@ class Store:
         self._recent: OrderedDict[str, None] = OrderedDict()
         # A stale message must not bring a deleted row back: row id -> seq of its death.
         self._dead: OrderedDict[str, int] = OrderedDict()
-        self.evicted: list[str] = []
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -145,6 +150,21 @@ class Store:
         if user_id in self._entries:
             self._keep_recent(user_id)
 
+    def trim(self) -> list[str]:
+        """Forget users beyond the limit whom nobody follows, those who changed first; returns them.
+
+        Never by itself: whoever is to tell of a change must still find it.
+        """
+        gone = []
+        while len(self._recent) > self._limit:
+            user_id, _ = self._recent.popitem(last=False)
+            entry = self._entries.pop(user_id)
+            if entry.row is not None:
+                self._user_of.pop(entry.row.id, None)
+            self.horizon = max(self.horizon, entry.seq)
+            gone.append(user_id)
+        return gone
+
     def lapse(self, user_id: str, wall: float) -> Effect | None:
         """Note that a streak has lapsed by the clock; its row and version stay.
 
@@ -159,6 +179,18 @@ class Store:
         if entry is None or entry.row is None or entry.shown == 0 or entry.row.streak_at(wall) > 0:
             return None
         return self._accept(user_id, entry.row, wall)
+
+    def revive(self, wall: float) -> list[Effect]:
+        """Take back the lapses that were noted by a clock that has been set back since.
+
+        Args:
+            wall: Now, in epoch seconds.
+
+        Returns:
+            The effects.
+        """
+        alive = [(user_id, entry.row) for user_id, entry in self._entries.items() if entry.revives(wall)]
+        return [self._accept(user_id, row, wall) for user_id, row in alive]
 
     def merge(self, change: Change, wall: float) -> Merge:
         """Merge one change of the stream.
@@ -228,6 +260,8 @@ class Store:
             if old.id == row.id:
                 if row.version > old.version:
                     merge.effects.append(self._accept(row.user_id, row, wall))
+                elif entry.revives(wall):
+                    merge.effects.append(self._accept(row.user_id, old, wall))
                 return
             if read_at is None:
                 # One of the two ids is the past: nearly always the one we have. Take the new one, and ask.
@@ -277,23 +311,17 @@ class Store:
         before = entry.told if entry else None
         if entry is not None and entry.row is not None:
             self._user_of.pop(entry.row.id, None)
+        deleted = row is None and before is not None and before != ABSENT
+        died = self.head if deleted else entry.died if entry else 0
         self._entries[user_id] = Entry(
-            row, self.head, before, entry.seq if entry else 0, row.streak_at(wall) if row else 0
+            row, self.head, before, entry.seq if entry else 0, row.streak_at(wall) if row else 0, died
         )
         if row is not None:
             self._user_of[row.id] = user_id
         if user_id not in self._follows:
             self._keep_recent(user_id)
-        deleted = row is None and before is not None and before != ABSENT
         return Effect(self.head, user_id, row, before, deleted)
 
     def _keep_recent(self, user_id: str) -> None:
         self._recent[user_id] = None
         self._recent.move_to_end(user_id)
-        while len(self._recent) > self._limit:
-            gone, _ = self._recent.popitem(last=False)
-            entry = self._entries.pop(gone)
-            if entry.row is not None:
-                self._user_of.pop(entry.row.id, None)
-            self.horizon = max(self.horizon, entry.seq)
-            self.evicted.append(gone)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from realtime_bridge.changes import StreakRow
+from realtime_bridge.changes import StreakRow, Upsert
 from realtime_bridge.fanout import Moment
 from realtime_bridge.hub import Hub
+from realtime_bridge.listeners import Subscriber
+from realtime_bridge.messages import Message
 from realtime_bridge.metrics import Counters
 from realtime_bridge.state import Store
 
@@ -57,3 +59,29 @@ def make_hub(
     )
     hub.settle(["*"], moment())
     return hub
+
+
+def listen(hub: Hub, users: list[str] | None, *, debounce: float = 0, at: float = 0, **how: Any) -> Subscriber:
+    """Add a listener, load the users it waits for as absent, and throw its snapshot away."""
+    sub = hub.add(
+        users, debounce=debounce, max_wait=how.pop("max_wait", debounce), at=moment(at), wake=lambda: None, **how
+    )
+    hub.apply_read(sorted(sub.missing), {}, hub.store.head, moment(at), news=False)
+    if "since" not in how:
+        hub.take(sub, 1000, moment(at))
+    return sub
+
+
+def change(hub: Hub, user: str, version: int, at: float = 0, **values: Any) -> None:
+    """Let the stream bring a row."""
+    hub.apply(Upsert(row(user, version, **values)), moment(at))
+
+
+def read(hub: Hub, sub: Subscriber, at: float = 0) -> list[Message]:
+    """Take all that waits for a listener."""
+    return hub.take(sub, 1000, moment(at))
+
+
+def summary(messages: list[Message]) -> list[tuple[str, int | None]]:
+    """Types and versions."""
+    return [(message.type.value, message.streak.version if message.streak else None) for message in messages]

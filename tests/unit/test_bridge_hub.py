@@ -1,40 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from realtime_bridge.changes import Change, Delete, Upsert
-from realtime_bridge.hub import Hub
-from realtime_bridge.listeners import CLOSE_SLOW, Subscriber
-from realtime_bridge.messages import EventName, Message, MessageType
-from tests.support.bridge_rows import NOON, make_hub, moment, row
-
-
-def listen(hub: Hub, users: list[str] | None, *, debounce: float = 0, at: float = 0, **how: Any) -> Subscriber:
-    """Add a listener, load the users it waits for as absent, and throw its snapshot away."""
-    sub = hub.add(
-        users, debounce=debounce, max_wait=how.pop("max_wait", debounce), at=moment(at), wake=lambda: None, **how
-    )
-    hub.apply_read(sorted(sub.missing), {}, hub.store.head, moment(at), news=False)
-    if "since" not in how:
-        hub.take(sub, 1000, moment(at))
-    return sub
-
-
-def change(hub: Hub, user: str, version: int, at: float = 0, **values: Any) -> None:
-    """Let the stream bring a row."""
-    hub.apply(Upsert(row(user, version, **values)), moment(at))
-
-
-def read(hub: Hub, sub: Subscriber, at: float = 0) -> list[Message]:
-    """Take all that waits for a listener."""
-    return hub.take(sub, 1000, moment(at))
-
-
-def summary(messages: list[Message]) -> list[tuple[str, int | None]]:
-    """Types and versions."""
-    return [(message.type.value, message.streak.version if message.streak else None) for message in messages]
+from realtime_bridge.listeners import CLOSE_SLOW
+from realtime_bridge.messages import EventName, MessageType
+from tests.support.bridge_rows import NOON, change, listen, make_hub, moment, read, row, summary
 
 
 def test_a_user_without_a_row_gets_zeros() -> None:
