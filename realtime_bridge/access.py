@@ -1,8 +1,9 @@
 """What a request asks for and whether it may: shared by every surface."""
 
+import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,52 @@ class Limits:
                 self._of_user[user_id] -= 1
                 if self._of_user[user_id] <= 0:
                     del self._of_user[user_id]
+
+
+@dataclass(slots=True)
+class _Queue:
+    turns: asyncio.Semaphore
+    length: int = 0
+
+
+class Turns:
+    """Lets each user have a few reads of the database under way; more wait in turn, and too many are refused.
+
+    Whoever came with the service key or an operator link is nobody's user, and not counted.
+
+    Args:
+        at_once: Reads of one user under way at most.
+        most: Those and the ones that wait, at most.
+    """
+
+    def __init__(self, at_once: int = 4, most: int = 20) -> None:
+        self._at_once = at_once
+        self._most = most
+        self._queues: dict[str, _Queue] = {}
+
+    @contextlib.asynccontextmanager
+    async def turn(self, principal: Principal) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it while the block runs.
+
+        Raises:
+            AccessError: Too many wait already (429).
+        """
+        user_id = principal.user_id
+        if user_id is None:
+            yield
+            return
+        queue = self._queues.setdefault(user_id, _Queue(asyncio.Semaphore(self._at_once)))
+        if queue.length >= self._most:
+            reason = f"more than {self._most} reads of one user at a time"
+            raise AccessError(429, "TOO_MANY_READS", reason, retry_after=1)
+        queue.length += 1
+        try:
+            async with queue.turns:
+                yield
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[user_id]
 
 
 async def identify(connection: HTTPConnection, authenticator: Authenticator, *, tickets: bool) -> Principal:
@@ -156,5 +203,7 @@ def refusal(error: AccessError | BadRequest) -> JSONResponse:
     if isinstance(error, BadRequest):
         body = {"code": "INVALID_INPUT", "field": error.field, "message": str(error)}
         return JSONResponse({"error": body}, 400)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004 - unauthorized
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - unauthorized
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status, headers)

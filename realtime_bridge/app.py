@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from realtime_bridge.access import Limits, identify, refusal, users_of
+from realtime_bridge.access import Limits, Turns, identify, refusal, users_of
 from realtime_bridge.auth import AccessError, Authenticator
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.changes import StreakRow
@@ -37,10 +37,11 @@ _ROWS = 100
 class _Surfaces:
     """The small endpoints."""
 
-    def __init__(self, bridge: Bridge, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(self, bridge: Bridge, authenticator: Authenticator, limits: Limits, turns: Turns) -> None:
         self._bridge = bridge
         self._authenticator = authenticator
         self._limits = limits
+        self._turns = turns
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -56,14 +57,16 @@ class _Surfaces:
         principal = await identify(request, self._authenticator, tickets=True)
         wanted = principal.audience(users_of(request))
         limit, after = whole_number(request, "limit", _MOST_ROWS) or _ROWS, _after(request)
-        epoch, _, seq = self._bridge.head().rpartition(":")
-        try:
-            rows = await self._rows(wanted, after, limit)
-        except ReadError as error:
-            raise AccessError(503, "UNAVAILABLE", error.fault.reason) from error
+        async with self._turns.turn(principal):
+            epoch, _, seq = self._bridge.head().rpartition(":")
+            try:
+                rows = await self._rows(wanted, after, limit)
+            except ReadError as error:
+                raise AccessError(503, "UNAVAILABLE", error.fault.reason) from error
         wall = time.time()
         streaks = [{"user_id": user_id, "streak": streak_of(row, wall, zone).as_dict()} for user_id, row, zone in rows]
-        more = rows[-1][0] if wanted is None and len(rows) == limit else None
+        # A short page is no last one: PostgREST may be set to send fewer rows than were asked for.
+        more = rows[-1][0] if wanted is None and rows else None
         body = {"epoch": epoch, "seq": int(seq), "streaks": streaks, "next": more}
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
@@ -179,7 +182,8 @@ def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
     settings = bridge.settings
     authenticator = Authenticator(settings, bridge.reader.http)
     limits = Limits(settings.max_listeners, settings.max_listeners_per_user)
-    surfaces = _Surfaces(bridge, authenticator, limits)
+    turns = Turns()
+    surfaces = _Surfaces(bridge, authenticator, limits, turns)
     events, sockets = Events(bridge, authenticator, limits, abort), Sockets(bridge, authenticator, limits, abort)
     if isinstance(app, _Application):
         app.streams = {("http", "/events"): _with_cors(events, settings), ("websocket", "/ws"): sockets}
@@ -192,7 +196,7 @@ def _mount(app: Starlette, bridge: Bridge, abort: Abort | None) -> None:
             Route("/healthz", surfaces.healthz),
             Route("/readyz", surfaces.readyz),
             Route("/metrics", surfaces.metrics),
-            *dashboard_routes(bridge, authenticator),
+            *dashboard_routes(bridge, authenticator, turns),
             *widget_routes(settings),
         ]
     )

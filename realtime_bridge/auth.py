@@ -40,12 +40,14 @@ class AccessError(Exception):
     Attributes:
         status: HTTP status: 401 (who are you?), 403 (not for you), 503 (cannot be checked now).
         code: For programs.
+        retry_after: Seconds after which it may do, if that is known.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

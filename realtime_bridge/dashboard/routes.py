@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from realtime_bridge.access import identify
+from realtime_bridge.access import Turns, identify
 from realtime_bridge.auth import AccessError, Authenticator, Principal
 from realtime_bridge.bridge import Bridge
 from realtime_bridge.dashboard.cache import Cache
@@ -40,8 +40,9 @@ _NO_STORE = {"Cache-Control": "no-store"}
 class _Dashboard:
     """What the page asks for. What is the same for all operators is read once for all of them."""
 
-    def __init__(self, bridge: Bridge, authenticator: Authenticator) -> None:
+    def __init__(self, bridge: Bridge, authenticator: Authenticator, turns: Turns) -> None:
         self._bridge = bridge
+        self._turns = turns
         self._authenticator = authenticator
         self._reads = Reads(bridge.reader.http)
         self._cache = Cache(500)
@@ -110,11 +111,12 @@ class _Dashboard:
 
     async def users(self, request: Request) -> Response:
         """Users whose id begins as given."""
-        await self._operator(request)
+        principal = await self._operator(request)
         prefix = (single(request, "prefix") or "").lower().replace("-", "")
         if not _PREFIX.fullmatch(prefix):
             raise BadRequest("prefix", "prefix must be the beginning of a user's id: 1 to 32 hexadecimal digits")
-        found = await self._cache.get(("users", prefix), 5.0, lambda: self._reads.users(prefix, _FOUND))
+        async with self._turns.turn(principal):
+            found = await self._cache.get(("users", prefix), 5.0, lambda: self._reads.users(prefix, _FOUND))
         return JSONResponse({"users": found}, headers=_NO_STORE)
 
     async def user(self, request: Request) -> Response:
@@ -122,13 +124,14 @@ class _Dashboard:
         principal = await identify(request, self._authenticator, tickets=False)
         user_id = _user(request, principal)
         # Not kept: the page asks because something has changed.
-        async with self._users:
+        async with self._turns.turn(principal), self._users:
             return JSONResponse(await self._read_user(user_id), headers=_NO_STORE)
 
-    async def _operator(self, request: Request) -> None:
+    async def _operator(self, request: Request) -> Principal:
         principal = await identify(request, self._authenticator, tickets=False)
         if not principal.sees_all:
             raise AccessError(403, "FORBIDDEN", "for operators (app_metadata.streak_operator)")
+        return principal
 
     async def _read_user(self, user_id: str) -> dict[str, Any]:
         try:
@@ -172,17 +175,18 @@ class _Dashboard:
         }
 
 
-def dashboard_routes(bridge: Bridge, authenticator: Authenticator) -> list[Route]:
+def dashboard_routes(bridge: Bridge, authenticator: Authenticator, turns: Turns) -> list[Route]:
     """Build the routes of the dashboard.
 
     Args:
         bridge: The bridge that runs.
         authenticator: Verifies who asks.
+        turns: Holds back who asks too much.
 
     Returns:
         The page, its files, and its endpoints.
     """
-    page = _Dashboard(bridge, authenticator)
+    page = _Dashboard(bridge, authenticator, turns)
     sign_in = SignIn(bridge.auth_http)
     return [
         *file_routes(),
