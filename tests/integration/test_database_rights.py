@@ -20,8 +20,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PERSONS = ["owner", "stranger", "anonymous", "service"]
 REFUSED = {"owner": 403, "stranger": 403, "anonymous": 401, "service": 403}
-TABLES = ["user_streaks", "streak_days", "streak_history", "user_profiles"]
+TABLES = ["user_streaks", "streak_days", "streak_history", "streak_history_archive", "user_profiles"]
+OPERATORS_TABLES = ["streak_repairs"]
 WRITABLE_BY_SERVICE = {"user_streaks", "user_profiles"}
+NOBODY = UUID(int=0)
+CATALOGUE = """
+select array(
+    select c.relname::text from pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f') order by 1
+  ) as tables,
+  array(select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace order by 1) as functions
+"""
 
 
 @dataclass
@@ -41,6 +50,12 @@ async def platform(stack: StackInfo) -> AsyncIterator[Platform]:
     for user in (owner, stranger):
         await connection.execute("select public.update_user_streak_atomic($1)", user)
         await connection.execute("insert into public.user_profiles (user_id) values ($1)", user)
+        await connection.execute(
+            "insert into public.streak_history_archive select * from public.streak_history where user_id = $1", user
+        )
+    repair = await connection.fetchval(
+        "select repair_id from public.start_streak_repair('2026-05-18', '2026-05-19', 'an outage')"
+    )
     keys = {"apikey": stack.publishable_key}
     headers = {
         "owner": keys | {"authorization": f"Bearer {user_token(stack, owner)}"},
@@ -56,6 +71,7 @@ async def platform(stack: StackInfo) -> AsyncIterator[Platform]:
     for client in http.values():
         await client.aclose()
     await connection.execute("delete from auth.users where id = any ($1)", [owner, stranger])
+    await connection.execute("delete from public.streak_repairs where id = $1", repair)
     await connection.close()
 
 
@@ -85,11 +101,22 @@ async def test_everything_a_user_can_read(platform: Platform, table: str) -> Non
     assert {row["user_id"] for row in everybody.json()} == {str(platform.owner), str(platform.stranger)}
 
 
-@pytest.mark.parametrize("table", [*TABLES, "profiles", "timezones"])
+@pytest.mark.parametrize("table", OPERATORS_TABLES)
+@pytest.mark.parametrize("person", PERSONS)
+async def test_reading_what_operators_did(platform: Platform, table: str, person: str) -> None:
+    """The records of mass repairs are for the service alone."""
+    answer = await platform.http[person].get(f"/{table}")
+    if person == "service":
+        assert (answer.status_code, bool(answer.json())) == (200, True)
+    else:
+        assert_refused(answer, person)
+
+
+@pytest.mark.parametrize("table", [*TABLES, *OPERATORS_TABLES, "profiles", "timezones"])
 async def test_anonymous_reads_nothing(platform: Platform, table: str) -> None:
     """Without a user's token no table answers, and the private ones are not even there for the service."""
     answer = await platform.http["anonymous"].get(f"/{table}")
-    if table in TABLES:
+    if table in {*TABLES, *OPERATORS_TABLES}:
         assert_refused(answer, "anonymous")
     else:
         assert answer.status_code in {401, 404}
@@ -99,19 +126,22 @@ async def test_anonymous_reads_nothing(platform: Platform, table: str) -> None:
 def rows_for(user: UUID) -> dict[str, dict[str, Any]]:
     """A row for each table that breaks no constraint but the keys."""
     day = datetime.now(UTC).date().isoformat()
+    change = {
+        **{f"{age}_{which}_streak": 0 for age in ("old", "new") for which in ("current", "longest")},
+        "user_id": str(user),
+        "activity_date": day,
+        "change_type": "STREAK_RESET",
+        "timezone": "UTC",
+        "version_before": 98,
+        "version_after": 99,
+    }
     return {
         "user_streaks": {"user_id": str(user), "current_streak": 500, "longest_streak": 500, "last_active_date": day},
         "streak_days": {"user_id": str(user), "day": "2020-01-01", "timezone": "UTC"},
-        "streak_history": {
-            **{f"{age}_{which}_streak": 0 for age in ("old", "new") for which in ("current", "longest")},
-            "user_id": str(user),
-            "activity_date": day,
-            "change_type": "STREAK_RESET",
-            "timezone": "UTC",
-            "version_before": 98,
-            "version_after": 99,
-        },
+        "streak_history": change,
+        "streak_history_archive": change | {"id": 1, "created_at": day},
         "user_profiles": {"user_id": str(user), "timezone": "Asia/Tokyo"},
+        "streak_repairs": {"outage_from": "2026-05-18", "outage_to": "2026-05-19", "reason": "an outage"},
     }
 
 
@@ -119,19 +149,22 @@ CHANGES = {
     "user_streaks": {"timezone": "UTC"},
     "streak_days": {"timezone": "UTC"},
     "streak_history": {"reason": "because"},
+    "streak_history_archive": {"reason": "because"},
+    "streak_repairs": {"reason": "because"},
     "user_profiles": {"timezone": "Asia/Tokyo"},
 }
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [*TABLES, *OPERATORS_TABLES])
 @pytest.mark.parametrize("person", PERSONS)
 @pytest.mark.parametrize("verb", ["POST", "PATCH", "DELETE"])
 async def test_writing_a_table(platform: Platform, table: str, person: str, verb: str) -> None:
-    """Nobody writes a table but the service, and the service writes neither ledger nor history."""
+    """Nobody writes a table but the service, and the service writes neither ledger nor history nor repairs."""
     json = {"POST": rows_for(platform.owner)[table], "PATCH": CHANGES[table], "DELETE": None}[verb]
     # the service may delete, so it is asked to delete what is not there
-    user = UUID(int=0) if person == "service" and verb == "DELETE" else platform.owner
-    params = {} if verb == "POST" else {"user_id": f"eq.{user}"}
+    user = NOBODY if person == "service" and verb == "DELETE" else platform.owner
+    whose = {"id": "gt.0"} if table in OPERATORS_TABLES else {"user_id": f"eq.{user}"}
+    params = {} if verb == "POST" else whose
     answer = await platform.http[person].request(verb, f"/{table}", params=params, json=json)
     if person != "service" or table not in WRITABLE_BY_SERVICE:
         assert_refused(answer, person)
@@ -188,47 +221,85 @@ def arguments(function: str, user: UUID) -> dict[str, Any]:
         "import_user_activity": {"p_user_ids": [str(user)], "p_activity_ats": [datetime.now(UTC).isoformat()]},
         "expire_lapsed_streaks": {"p_limit": 1},
         "rebuild_user_streak": {"p_user_id": str(user)},
+        "explain_user_streak": {"p_user_id": str(user)},
+        "undo_user_activity": {"p_user_id": str(user), "p_day": "2020-01-01", "p_reason": "a mistake"},
+        "merge_user_streaks": {"p_from": str(user), "p_into": str(user), "p_reason": "one person"},
+        "export_user_streak": {"p_user_id": str(user)},
+        "erase_user_streak": {"p_user_id": str(user)},
+        "preview_streak_repair": {"p_from": "2026-05-18", "p_to": "2026-05-19", "p_limit": 1},
+        "start_streak_repair": {"p_from": "2026-05-18", "p_to": "2026-05-19", "p_reason": ""},
+        "continue_streak_repair": {"p_repair_id": 0},
+        "undo_streak_repair": {"p_repair_id": 0},
+        "archive_streak_history": {"p_older_than": "1 day"},
+        "diagnose_streaks": {"p_limit": 1},
     }
     return every[function]
 
 
-FOR_USERS = ["get_user_streak", "get_streak_calendar", "get_streak_leaderboard"]
-FOR_SERVICE = [
-    "update_user_streak_atomic",
-    "update_user_streaks_batch",
-    "get_user_streaks",
-    "recover_user_streak",
-    "import_user_activity",
-    "expire_lapsed_streaks",
-    "rebuild_user_streak",
-]
+FOR_USERS = ["get_user_streak", "get_streak_calendar", "get_streak_leaderboard", "explain_user_streak"]
+# What the service is told: that it is the arguments that are wrong shows that the call got through.
+FOR_SERVICE: dict[str, str | None] = {
+    "update_user_streak_atomic": None,
+    "update_user_streaks_batch": None,
+    "get_user_streaks": None,
+    "recover_user_streak": "RANGE_TOO_LATE",
+    "import_user_activity": None,
+    "expire_lapsed_streaks": None,
+    "rebuild_user_streak": None,
+    "undo_user_activity": "DAY_NOT_COUNTED",
+    "merge_user_streaks": "USERS_SAME",
+    "export_user_streak": None,
+    "erase_user_streak": "USER_NOT_FOUND",
+    "preview_streak_repair": None,
+    "start_streak_repair": "REASON_REQUIRED",
+    "continue_streak_repair": "REPAIR_NOT_FOUND",
+    "undo_streak_repair": "REPAIR_NOT_FOUND",
+    "archive_streak_history": "AGE_TOO_SHORT",
+    "diagnose_streaks": None,
+}
+
+
+async def test_nothing_is_forgotten_here(own_database: str) -> None:
+    """The tables and functions that these tests go through are all that the API exposes."""
+    connection = await asyncpg.connect(own_database)
+    exposed = await connection.fetchrow(CATALOGUE)
+    await connection.close()
+    assert exposed is not None
+    assert sorted([*TABLES, *OPERATORS_TABLES]) == exposed["tables"]
+    assert sorted([*FOR_USERS, *FOR_SERVICE]) == exposed["functions"]
 
 
 @pytest.mark.parametrize("function", [*FOR_USERS, *FOR_SERVICE])
 @pytest.mark.parametrize("person", PERSONS)
 async def test_calling_a_function(platform: Platform, function: str, person: str) -> None:
-    """Signed-in users call the three reads that are for them, the service calls everything, anonymous nothing."""
-    answer = await platform.http[person].post(f"/rpc/{function}", json=arguments(function, platform.owner))
-    if person == "service":
-        # today cannot be repaired: that this is what is wrong shows that the call got through
-        expected = (400, "22023") if function == "recover_user_streak" else (200, None)
-        body = answer.json()
-        assert (answer.status_code, body["code"] if isinstance(body, dict) else None) == expected
-    elif person != "anonymous" and function in FOR_USERS:
-        assert answer.status_code == 200
+    """Signed-in users call the four reads that are for them, the service calls everything, anonymous nothing."""
+    user = NOBODY if person == "service" and function == "erase_user_streak" else platform.owner
+    answer = await platform.http[person].post(f"/rpc/{function}", json=arguments(function, user))
+    if person == "service" and (word := FOR_SERVICE.get(function)):
+        assert (answer.is_client_error, answer.json()["details"]) == (True, word)
+    elif person == "service" or (person != "anonymous" and function in FOR_USERS):
+        assert answer.status_code == 200, answer.text
     else:
         assert_refused(answer, person)
 
 
 @pytest.mark.parametrize("person", ["owner", "stranger", "service"])
 async def test_what_reads_tell(platform: Platform, person: str) -> None:
-    """A stranger gets zeros and no days for the owner's streak, and sees the owner on the leaderboard."""
+    """Of the owner's streak a stranger gets zeros, no days and no explanation; on the leaderboard the owner is seen."""
     http = platform.http[person]
     allowed = person != "stranger"
     read = await http.post("/rpc/get_user_streak", json=arguments("get_user_streak", platform.owner))
     assert [row["current_streak"] for row in read.json()] == [int(allowed)]
     calendar = await http.post("/rpc/get_streak_calendar", json=arguments("get_streak_calendar", platform.owner))
     assert len(calendar.json()) == int(allowed)
+    told, of_nobody = [
+        (await http.post("/rpc/explain_user_streak", json=arguments("explain_user_streak", user))).json()
+        for user in (platform.owner, NOBODY)
+    ]
+    assert (told == of_nobody, [(row["version"], bool(row["history"])) for row in told]) == (
+        not allowed,
+        [(int(allowed), allowed)],
+    )
     board = await http.post("/rpc/get_streak_leaderboard", json={"p_limit": 1000})
     assert {str(platform.owner), str(platform.stranger)} <= {row["user_id"] for row in board.json()}
 
