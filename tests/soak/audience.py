@@ -18,6 +18,7 @@ import httpx
 import websockets
 
 from local_supabase.stack import StackInfo
+from tests.soak.jobs import working
 from tests.support.bridge import Follower, over_sse, over_websocket, running
 from tests.support.stack import ROOT, user_token
 
@@ -145,19 +146,9 @@ class Audience:
         own = follower.users is not None and len(follower.users) == 1
         return user_token(self.stack, follower.users[0], expires_in=7200) if own else self.stack.secret_key  # type: ignore[index]
 
-    @contextlib.asynccontextmanager
-    async def passing(self, at_once: int) -> AsyncIterator[None]:
+    def passing(self, at_once: int) -> contextlib.AbstractAsyncContextManager[None]:
         """Let listeners come, hear something and go while the block runs."""
-        jobs = [asyncio.create_task(self._come_and_go()) for _ in range(at_once)]
-        try:
-            yield
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.wait(jobs)
-            for job in jobs:
-                if not job.cancelled():
-                    job.result()
+        return working(*(self._come_and_go() for _ in range(at_once)))
 
     async def _come_and_go(self) -> None:
         while True:

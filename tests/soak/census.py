@@ -9,10 +9,11 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from local_supabase.stack import StackInfo
+from tests.soak.jobs import working
 from tests.support.stack import connection
 
 MIB = 1024 * 1024
@@ -85,17 +86,9 @@ class Memory:
         self._began = time.monotonic()
         self.samples: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
 
-    @contextlib.asynccontextmanager
-    async def watched(self, period: float = 0.5) -> AsyncIterator[None]:
+    def watched(self, period: float = 0.5) -> contextlib.AbstractAsyncContextManager[None]:
         """Sample while the block runs."""
-        job = asyncio.create_task(self._sample(period))
-        try:
-            yield
-        finally:
-            job.cancel()
-            await asyncio.wait([job])
-            if not job.cancelled():
-                job.result()
+        return working(self._sample(period))
 
     async def _sample(self, period: float) -> None:
         while True:

@@ -16,6 +16,7 @@ import asyncpg
 
 from local_supabase.stack import StackInfo
 from streak_client import Activity, AsyncStreakClient, StreakError
+from tests.soak.jobs import working
 from tests.soak.people import Person, differences
 from tests.support.stack import connection
 
@@ -79,16 +80,8 @@ class Load:
     @contextlib.asynccontextmanager
     async def going(self, rate: float) -> AsyncIterator[None]:
         """Keep the load up while the block runs, then wait until every call has its answer."""
-        jobs = [asyncio.create_task(job) for job in (self._act(rate), self._come_and_go())]
-        try:
+        async with working(self._act(rate), self._come_and_go()):
             yield
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.wait(jobs)
-            for job in jobs:
-                if not job.cancelled():
-                    job.result()
         await self.settle()
 
     async def settle(self) -> None:
