@@ -1,35 +1,19 @@
-"""Drains the outbox with a task, in the background and on request."""
+"""Drains the outbox for tasks, in the background and on request."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from uuid import UUID
 
 from streak_client._async_driver import AsyncDriver
+from streak_client._async_outbox import AsyncOutbox
+from streak_client._async_worker import AsyncWorker
 from streak_client._batch import Prepared
-from streak_client._drain import (
-    CHUNK,
-    CONGESTION,
-    Pause,
-    logger,
-    next_pause,
-    note_unsent,
-    pause_without_outbox,
-    send_entries,
-)
+from streak_client._drain import CHUNK, CONGESTION, note_unsent, send_entries
 from streak_client._outbox import Outbox
 from streak_client.errors import InvalidInputError, StreakError
 from streak_client.models import ProblemSolved, StreakUpdate
-
-Count = Callable[[Prepared], Awaitable[StreakUpdate]]
-
-
-async def _leave(context: AbstractContextManager[bool], entering: asyncio.Future[bool]) -> None:
-    await asyncio.wait([entering])
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 class AsyncDrainer:
@@ -50,14 +34,12 @@ class AsyncDrainer:
         forget: Callable[[Iterable[UUID]], Awaitable[None]],
     ) -> None:
         self._driver = driver
-        self._outbox = outbox
+        self._outbox = AsyncOutbox(outbox)
         self._clock = clock
         self._forget = forget
-        self._task: asyncio.Task[None] | None = None
-        self._called = False
-        self._releasing: set[asyncio.Future[bool]] = set()
+        self._worker = AsyncWorker(self._outbox.due_in, self._portion)
 
-    async def send(self, prepared: Prepared, count: Count) -> ProblemSolved:
+    async def send(self, prepared: Prepared, count: Callable[[Prepared], Awaitable[StreakUpdate]]) -> ProblemSolved:
         """Count an activity that is on the disk before it leaves.
 
         Args:
@@ -70,33 +52,29 @@ class AsyncDrainer:
         Raises:
             InvalidInputError: The activity is refused, and kept nowhere.
         """
-        held = await asyncio.to_thread(self._outbox.hold, prepared, self._clock())
+        held = await self._outbox.hold(prepared, self._clock())
         try:
             result = await count(prepared)
         except InvalidInputError:
-            await asyncio.to_thread(self._outbox.remove, held)
+            await self._outbox.remove(held)
             raise
         except StreakError as error:
-            queued = await asyncio.to_thread(self._outbox.keep, held, prepared, error, self._clock())
+            queued = await self._outbox.keep(held, prepared, error, self._clock())
             note_unsent(error, queued=queued)
             answer = ProblemSolved(None, queued, error)
         except BaseException:
-            # The caller has been stopped, but the activity has happened. Nothing may be awaited here.
-            release = asyncio.get_running_loop().run_in_executor(None, self._outbox.release, held, None)
-            self._releasing.add(release)
-            release.add_done_callback(self._releasing.discard)
+            # The caller has been stopped, but the activity has happened.
+            self._outbox.abandon(held)
             raise
         else:
-            await asyncio.to_thread(self._outbox.remove, held)
+            await self._outbox.remove(held)
             answer = ProblemSolved(result, queued=False)
         self.start()
         return answer
 
     def start(self) -> None:
-        """Drain in the background, unless that goes on already; it ends when there is nothing to send."""
-        self._called = True
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work())
+        """Drain in the background, for as long as anything waits."""
+        self._worker.start()
 
     async def drain(self) -> int:
         """Send what waits, until nothing waits or the service fails.
@@ -107,63 +85,25 @@ class AsyncDrainer:
         Raises:
             StreakError: The outbox itself cannot be reached.
         """
-        while left := await asyncio.to_thread(self._outbox.depth):
+        while left := await self._outbox.depth():
             went_on = await self._portion()
             if went_on is False:
-                return left
+                # Another may have sent some since they were counted.
+                return await self._outbox.depth()
             if went_on is None:
-                await asyncio.sleep(CONGESTION)
-        return 0
+                await self._worker.pause(CONGESTION)
+        return left
 
     async def aclose(self) -> None:
         """Stop draining in the background, and close the outbox; what waits stays there."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        if self._releasing:
-            await asyncio.wait(self._releasing)
-        await asyncio.to_thread(self._outbox.close)
+        await self._worker.aclose()
+        await self._outbox.aclose()
 
     async def _portion(self) -> bool | None:
-        async with self._draining() as mine:
+        async with self._outbox.draining() as mine:
             if not mine:
                 return None
-            entries = await asyncio.to_thread(self._outbox.entries, CHUNK)
+            entries = await self._outbox.entries(CHUNK)
             outcomes = await self._driver.run(send_entries(entries, self._clock()))
             await self._forget(entry.user_id for entry in entries)
-            return await asyncio.to_thread(self._outbox.settle, outcomes)
-
-    @asynccontextmanager
-    async def _draining(self) -> AsyncIterator[bool]:
-        context = self._outbox.draining()
-        entering = asyncio.ensure_future(asyncio.to_thread(context.__enter__))
-        try:
-            yield await asyncio.shield(entering)
-        finally:
-            # A thread cannot be stopped half-way: what it claims for a caller who has gone must be given back all the
-            # same, by a task that nobody cancels.
-            leaving = asyncio.ensure_future(_leave(context, entering))
-            try:
-                await asyncio.shield(leaving)
-            finally:
-                await asyncio.wait([leaving])
-
-    async def _work(self) -> None:
-        failures = 0
-        try:
-            # Whoever calls while the task looks and finds nothing may have written something since.
-            while self._called:
-                self._called = False
-                while (pause := await self._turn(failures)) is not None:
-                    failures = pause.failures
-                    await asyncio.sleep(pause.seconds)
-        except Exception:  # noqa: BLE001 - no fault may end the program that only wanted to count
-            logger.exception("the outbox cannot be drained; its activities wait for the next start")
-
-    async def _turn(self, failures: int) -> Pause | None:
-        try:
-            due_in = await asyncio.to_thread(self._outbox.due_in)
-            went_on = await self._portion() if due_in == 0 else None
-        except StreakError as error:
-            return pause_without_outbox(error, failures)
-        return next_pause(due_in, failures, went_on=went_on)
+            return await self._outbox.settle(outcomes)

@@ -106,6 +106,14 @@ class Outbox:
             logger.warning("an activity waits in the outbox for longer than it should (%s)", _kind(failure))
             return True
 
+    def abandon(self, entry_id: int | None) -> None:
+        """Let an activity wait whose sender was stopped, so that nobody knows whether it counted.
+
+        Args:
+            entry_id: What `hold` gave.
+        """
+        self.release(entry_id, None)
+
     def keep(self, entry_id: int | None, prepared: Prepared, error: StreakError, now: datetime) -> bool:
         """Keep an activity that could not be sent, whether or not `hold` could write it down.
 

@@ -159,7 +159,20 @@ async def test_a_refusal_of_everything_is_no_flood(client: Client) -> None:
     assert 1 < rest.requests < 60
 
 
-@pytest.mark.parametrize("answer", [page(502), database(401, "PGRST301"), database(500, "57014"), page(429)])
+CONCERNS_ALL = [
+    page(401),
+    page(404),
+    page(429),
+    page(502),
+    database(401, "PGRST301"),
+    database(403, "42501"),
+    database(404, "42883"),
+    database(500, "57014"),
+    database(503, "53300"),
+]
+
+
+@pytest.mark.parametrize("answer", CONCERNS_ALL)
 @respx.mock
 async def test_what_concerns_all_is_not_asked_again_in_parts(client: Client, answer: httpx.Response) -> None:
     """A failure of the service, the key or the rate is not made worse by sending the halves."""

@@ -9,9 +9,11 @@ import pytest
 from streak_client import (
     AsyncStreakClient,
     StreakClient,
+    _async_drainer,
     _async_driver,
     _async_lookups,
     _async_shared_reads,
+    _drainer,
     _driver,
     _lookups,
     _shared_reads,
@@ -26,7 +28,7 @@ _TO_SYNC = (
     (r"\basync ", ""),
     (r"\bawait ", ""),
     (
-        r"\bAsync(StreakClient|Iterator|Driver|Gatherer|(?:Shared)?Reads|Guard|Drainer|Lookups|ReplicaReader|SingleSender)",
+        r"\bAsync(StreakClient|Iterator|Driver|Gatherer|(?:Shared)?Reads|Guard|Drainer|Worker|Lookups|ReplicaReader|SingleSender)",
         r"\1",
     ),
     (r"__a(enter|exit)__", r"__\1__"),
@@ -34,6 +36,8 @@ _TO_SYNC = (
     (r"\b(open|_http\.open)_async\b", r"\1_sync"),
     (r"\basync_retrying\b", "retrying"),
     (r"\basyncio\.sleep\b", "time.sleep"),
+    (r"\bAsyncOutbox\(outbox\)", "outbox"),  # it is the outbox in threads
+    (r"\bAwaitable\[(\w+)\]", r"\1"),
     (r"\bCoroutine\[Any, Any, UserStreak\]", "UserStreak"),
     (r"for coroutines", "for threads"),
     (r"from coroutines", "from ordinary code"),
@@ -55,6 +59,7 @@ def _as_sync(twin: ModuleType | type) -> str:
 
 TWINS = [
     (async_client, client),
+    (_async_drainer, _drainer),
     (_async_driver, _driver),
     (_async_lookups, _lookups),
     (_async_shared_reads, _shared_reads),
