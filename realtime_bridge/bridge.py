@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Self
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from realtime_bridge.changes import parse_change
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import BridgeState, Health, HealthBoard
 from realtime_bridge.hub import Hub
-from realtime_bridge.iteration import Listener, Wakeup, call_back, parse_since, user_key
+from realtime_bridge.iteration import Callback, Listener, Wakeup, call_back, parse_since, user_key
 from realtime_bridge.leaderboard import MOST_PLACES
 from realtime_bridge.leaderboard_reader import LeaderboardReader
 from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed
@@ -229,17 +230,19 @@ class Bridge:
         return round(quiet, 2), round(longest, 2)
 
     @contextlib.asynccontextmanager
-    async def on_change(
-        self, callback: Callable[[Message], Awaitable[None] | None], **wishes: Any
-    ) -> AsyncIterator[None]:
+    async def on_change(self, callback: Callback, **wishes: Any) -> AsyncIterator[None]:
         """Call a function with every message while the block runs.
 
         Args:
-            callback: A function or coroutine function. An exception is logged and ends nothing.
+            callback: A function or coroutine function. An exception is logged and ends nothing. One that is too slow
+                skips states of a user, never the last one, and may be told to take a fresh snapshot (``reset``).
             **wishes: The arguments of `listen`.
         """
+        if wishes.get("user_ids") is not None:
+            wishes["user_ids"] = list(wishes["user_ids"])  # read again for each listener
         async with self.listen(**wishes) as listener:
-            task = asyncio.create_task(call_back(listener, callback))
+            again = partial(self.listen, **wishes)
+            task = asyncio.create_task(call_back(listener, again, callback, wishes.get("since")))
             try:
                 yield
             finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Self
 from uuid import UUID
@@ -12,6 +13,8 @@ from realtime_bridge.listeners import CLOSE_RESTART, ListenerClosed, Subscriber
 from realtime_bridge.messages import Message
 
 log = logging.getLogger(__name__)
+
+Callback = Callable[[Message], Awaitable[None] | None]
 
 #: PostgreSQL's bigint has no more, and Python refuses to read thousands.
 _MOST_DIGITS = 18
@@ -71,6 +74,10 @@ class Listener:
         """Take what is there, without waiting: at most about `limit` messages, oldest first."""
         return self._hub.take(self._sub, limit, self._now())
 
+    def gather(self) -> None:
+        """Take all that is there out of the mailbox, for iteration: from the last of it a resume goes on."""
+        self._pending += self.take(sys.maxsize)
+
     def wake(self) -> None:
         """Let `wait` return."""
         self._wakeup.set()
@@ -93,6 +100,7 @@ class Listener:
         """End the listener. Idempotent."""
         self._open = False
         self._hub.remove(self._sub)
+        self._wakeup.set()  # whoever waits in another task
 
     def __del__(self) -> None:
         # An iterator that is dropped in the middle of a loop must not stay registered.
@@ -148,12 +156,38 @@ def parse_since(since: str | None) -> tuple[str, int] | None:
     return epoch, int(seq)
 
 
-async def call_back(listener: Listener, callback: Callable[[Message], Awaitable[None] | None]) -> None:
-    """Call a function with every message; its exceptions are logged and end nothing."""
-    async for message in listener:
+async def call_back(
+    listener: Listener, again: Callable[..., Listener], callback: Callback, since: str | None = None
+) -> None:
+    """Call a function with every message, until the bridge stops.
+
+    Args:
+        listener: Brings the messages.
+        again: Listens again, ``since`` an id, when the bridge has closed the listener: nobody but the log can be told.
+        callback: The function. An exception is logged and ends nothing.
+        since: Where `listener` began.
+    """
+    while True:
         try:
-            result = callback(message)
-            if result is not None:
-                await result
-        except Exception:
-            log.exception("a listener's callback failed")
+            async with listener:
+                async for message in listener:
+                    since = message.id
+                    await _call(callback, message)
+                return
+        except ListenerClosed as closed:
+            log.warning("a listener's callback takes too long: %s; it goes on with the latest states", closed)
+        try:
+            listener = again(since=since)
+        except ListenerClosed:
+            return  # the bridge is stopping
+        # However slow it is, it gets further: not again what it has read before the next closing.
+        listener.gather()
+
+
+async def _call(callback: Callback, message: Message) -> None:
+    try:
+        result = callback(message)
+        if result is not None:
+            await result
+    except Exception:
+        log.exception("a listener's callback failed")

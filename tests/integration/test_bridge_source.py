@@ -102,3 +102,30 @@ async def test_callbacks_hear_everything(stack: StackInfo, db: Connection, new_u
                 await asyncio.sleep(0.01)
         assert [message.type for message in plain] == ["snapshot", "change", "change"]
         assert bridge.listeners == 0
+
+
+async def test_a_callback_that_takes_too_long_is_called_again(
+    stack: StackInfo, db: Connection, new_user: NewUser
+) -> None:
+    """A callback whose listener was closed as slow meanwhile goes on, and ends with the state of the database."""
+    user = await new_user()
+    await db.execute(ACT, user)
+    begun, go_on, latest = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def callback(message: Message) -> None:
+        begun.set()
+        await go_on.wait()
+        if message.streak is not None and message.streak.version == 4:
+            latest.set()
+
+    async with Bridge(bridge_settings(stack, slow_after=0.5)) as bridge, asyncio.timeout(60):
+        await bridge.wait_live(60)
+        async with bridge.on_change(callback, user_ids=iter([user]), debounce=0):
+            await begun.wait()
+            for _ in range(3):
+                await db.execute(TOUCH, user)
+            while not bridge.counters.slow:  # noqa: ASYNC110 - the bridge tells nobody
+                await asyncio.sleep(0.05)
+            go_on.set()
+            await latest.wait()
+        assert bridge.listeners == 0
