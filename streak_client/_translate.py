@@ -31,8 +31,9 @@ _DENIED = {"42501", "PGRST301", "PGRST302", "PGRST303"}
 _NOT_INSTALLED = {"PGRST106", "PGRST202", "PGRST203", "PGRST204", "PGRST205", "42883", "42P01", "42703"}
 _CANCELLED = {"57014", "PGRST003"}
 _INVALID_DATA = "22"  # the class of data exceptions; 22023 is what the functions raise themselves
-# What PostgreSQL and PostgREST send; a gateway's page has none, or the status, or words of its own.
-_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}")
+# What PostgreSQL, PostgREST and @supabase/lite send, which has one code for all SQLSTATEs that it does not know; a
+# gateway's page has none, or the status, or words of its own.
+_CODE = re.compile(r"[0-9A-Z]{5}|PGRST[0-9A-Z]{3}|SUP")
 
 _WORD = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _FIELDS = {

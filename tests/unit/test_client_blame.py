@@ -187,6 +187,7 @@ POISON = [
     (database(400, "P0001"), DatabaseError),
     (database(400, "22008"), InvalidInputError),
     (database(500, "XX001"), DatabaseError),
+    (database(500, "SUP"), DatabaseError),
     (page(403), PermissionDeniedError),
 ]
 
