@@ -206,23 +206,27 @@ def own_zone(user: User, sent: str | None) -> str:
     return zone_name(sent) or fallback_zone(user)
 
 
-def instants(ledger: Ledger) -> list[tuple[datetime, str]]:
-    """The activities that entered a day, each with the zone that decided, in order of time."""
-    return sorted((entry.at, entry.zone) for entry in ledger.values() if entry.at is not None)
+def instants(ledger: Ledger) -> list[tuple[datetime, date, str]]:
+    """The activities that entered a day, in order of time and then of days, each with the zone that decided."""
+    return sorted((entry.at, day, entry.zone) for day, entry in ledger.items() if entry.at is not None)
 
 
 def deciding_zone(user: User, at: datetime, sent: str | None) -> str:
     """The zone of the nearest activity that entered a day within 12 hours, else the zone sent (rule 6).
 
-    Of two that are equally near, the earlier one decides.
+    Of two that are equally near, the earlier one decides; of two at one instant the one on the later day.
     """
-    near = [(abs(at - other), other, zone) for other, zone in instants(user.ledger) if abs(at - other) <= ZONE_HOLD]
-    return min(near)[2] if near else own_zone(user, sent)
+    near = [
+        (abs(at - other), other, -day.toordinal(), zone)
+        for other, day, zone in instants(user.ledger)
+        if abs(at - other) <= ZONE_HOLD
+    ]
+    return min(near)[-1] if near else own_zone(user, sent)
 
 
 def stored_zone_after(user: User, at: datetime, deciding: str) -> str:
     """The deciding zone becomes the stored one unless a counted activity is later (rule 6)."""
-    if user.row is not None and any(other > at for other, _ in instants(user.ledger)):
+    if user.row is not None and any(other > at for other, *_ in instants(user.ledger)):
         return user.row.zone
     return deciding
 

@@ -108,7 +108,7 @@ def zone_without(user: User, day: date, ledger: Ledger) -> str:
     assert user.row is not None
     gone, left = user.ledger[day], instants(ledger)
     if gone.at is not None and gone.at == instants(user.ledger)[-1][0] and gone.zone == user.row.zone and left:
-        return left[-1][1]
+        return left[-1][-1]
     return user.row.zone
 
 

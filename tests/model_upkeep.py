@@ -152,13 +152,13 @@ def import_one(user: User, now: datetime, events: Sequence[tuple[datetime, str |
     """One user's import: each event's own zone gives its day; a day keeps its first activity.
 
     An event without a zone takes the stored one: for a new user the latest event's, so that importing again, when that
-    is stored, gives the same days.
+    is stored, gives the same days. Of events at one instant the first by the name of its zone comes first.
     """
-    own = sorted(events, key=lambda event: event[0])
-    stored = user.row.zone if user.row else own_zone(user, own[-1][1])
+    latest = max(at for at, _ in events)
+    sent_last = min(filter(None, (zone_name(sent) for at, sent in events if at == latest)), default=None)
+    stored = user.row.zone if user.row else own_zone(user, sent_last)
     fresh: dict[date, Entry] = {}
-    for at, sent in own:
-        zone = zone_name(sent) or stored
+    for at, zone in sorted((at, zone_name(sent) or stored) for at, sent in events):
         day = local_day(at, zone)
         if day not in user.ledger or user.ledger[day].kind is not Kind.ACTIVE:
             fresh.setdefault(day, Entry(Kind.ACTIVE, at, zone))

@@ -20,7 +20,7 @@ REFUSALS = {"22023", "23503"}
 
 STORED = """
 select u.id, s.current_streak, s.longest_streak, s.run_length, s.last_active_date, s.timezone, s.version, s.expires_at,
-  s.longest_base, s.last_activity_at,
+  s.longest_base, s.last_activity_at, s.last_activity_timezone,
   row(r.current_streak, r.longest_streak, r.last_active_date, r.timezone, r.is_active_today, r.days_since_activity,
     r.expires_at, r.version) as reading,
   array(
@@ -45,7 +45,7 @@ class Stored:
 
     reading: Reading
     row: Row | None
-    last_activity_at: datetime | None
+    latest: tuple[datetime | None, str | None]
     ledger: Ledger
     history: tuple[Change, ...]
 
@@ -206,4 +206,5 @@ def stored(row: asyncpg.Record) -> Stored:
             expires_at=row["expires_at"],
             base=row["longest_base"],
         )
-    return Stored(Reading(*row["reading"]), streak, row["last_activity_at"], ledger, history)
+    latest = (row["last_activity_at"], row["last_activity_timezone"])
+    return Stored(Reading(*row["reading"]), streak, latest, ledger, history)
