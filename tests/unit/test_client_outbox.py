@@ -194,6 +194,22 @@ async def test_what_was_counted_before_the_answer_was_lost_is_never_imported(
 
 
 @respx.mock
+async def test_what_another_sent_meanwhile_does_not_wait(client: AsyncStreakClient | StreakClient, path: Path) -> None:
+    """`drain_outbox` counts what waits when it gives up, not what waited when it began."""
+    box = Outbox(path)
+    for user in USERS:
+        box.put(prepared(user, "r"), DOWN, NOW)
+
+    def sent_by_another(_: httpx.Request) -> httpx.Response:
+        for entry in box.entries()[1:]:
+            box.remove(entry.id)
+        raise httpx.ConnectError("gone")
+
+    respx.post(f"{URL}/rest/v1/rpc/update_user_streaks_batch").mock(side_effect=sent_by_another)
+    assert await done(client.drain_outbox()) == 1
+
+
+@respx.mock
 async def test_a_refused_entry_holds_up_nobody(
     client: AsyncStreakClient | StreakClient, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
