@@ -1,14 +1,33 @@
 -- Hash partitions by user for the two tables that grow: the ledger and the history. Functions, policies, rights, triggers and
 -- the bridge go on unchanged; tests/growth/test_partitions.py applies this file and holds the result against the model.
 --
--- For a new project, or in a maintenance window: both tables are copied under a lock, about 100,000 rows a second. One
--- transaction: if anything fails, nothing has happened. user_streaks stays as it is: it has one row per user, and
+-- For a new project, or in a maintenance window: both tables are copied under a lock, about 100,000 rows a second, and
+-- meanwhile every call waits, and so do sign-in and sign-up. One transaction: if anything fails, nothing has happened. user_streaks stays as it is: it has one row per user, and
 -- Realtime publishes it by name.
 --
 -- The partitions lie in the schema private, so the API shows them to nobody.
 
 begin;
 set local statement_timeout = 0;
+
+-- Everything is locked before anything is copied, or a call that began earlier could meet the copy halfway, and the copy would
+-- be what PostgreSQL ends. The keys of old and new tables lock the users, too. Activities come to user_streaks first, imports
+-- and deletions to the users: no one order suits all, so this gives way before PostgreSQL would look for a deadlock (1 s).
+do $$
+begin
+  for v_try in 1..100 loop
+    begin
+      perform set_config('lock_timeout', '500ms', true);
+      lock table auth.users, public.user_streaks, public.streak_history, public.streak_days in access exclusive mode;
+      perform set_config('lock_timeout', '0', true);
+      return;
+    exception when lock_not_available then
+      perform pg_sleep(random() * 0.2);
+    end;
+  end loop;
+  raise exception 'the tables are in use all the time: stop what writes, and run this again' using errcode = 'lock_not_available';
+end
+$$;
 
 create or replace function pg_temp.partition_by_user(p_table text, p_partitions integer) returns void
 language plpgsql as $$
@@ -22,7 +41,6 @@ begin
   if (select c.relkind from pg_catalog.pg_class c where c.oid = v_public::regclass) <> 'r' then
     raise exception '% is partitioned already', v_public;
   end if;
-  execute format('lock table %s in access exclusive mode', v_public);
   -- Functions that return its rows depend on the table, and are made anew.
   v_functions := array(
     select p.oid::regprocedure from pg_catalog.pg_proc p join pg_catalog.pg_type t on t.oid = p.prorettype

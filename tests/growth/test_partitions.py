@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from tests.support.crowd import assert_sound, crowd, update
+from tests.support.crowd import assert_sound, call, crowd, update
 from tests.support.database import execute
 from tests.support.machine_runs import run_schedules
+from tests.support.migrated import until_waiting
 from tests.support.schema import schema_of
 from tests.support.streak_machine import StreakMachine
 
@@ -112,6 +115,41 @@ async def test_partitions_keep_rows_rights_and_rules(own_database: str) -> None:
         assert await connection.fetchval("select count(*) from public.streak_days") == 3 * len(ids) - 3
     finally:
         await connection.close()
+
+
+# Each with the lock of a row that holds it up when it has come to some of the tables.
+HELD_UP = {
+    "update": "auth.users where id",
+    "import": "public.user_streaks where user_id",
+    "delete": "public.user_streaks where user_id",
+}
+
+
+@pytest.mark.parametrize("name", HELD_UP)
+async def test_partitioning_gives_way_to_calls(own_database: str, name: str) -> None:
+    """A call that began before the script ends as ever, and the script goes on: no deadlock ends either."""
+    user_id, *_ = await with_people(own_database, people=3, days=0 if name == "update" else 2)
+    late = datetime.now(UTC) - timedelta(days=3)
+    work = {
+        "update": update(user_id, late),
+        "import": call("import", [user_id], [late]),
+        "delete": call("delete", user_id),
+    }
+    async with crowd(own_database, 3) as people:
+        holder, caller, observer = people.members
+        held = holder.transaction()
+        await held.start()
+        await holder.execute(f"select from {HELD_UP[name]} = $1 for update", user_id)
+        calling = asyncio.create_task(caller.fetch(work[name]))
+        await until_waiting(observer, 1)
+        partitioning = asyncio.create_task(partition(own_database))
+        await until_waiting(observer, 2)
+        await held.rollback()
+        await asyncio.gather(calling, partitioning)
+    connection = await asyncpg.connect(own_database)
+    kind = await connection.fetchval("select relkind from pg_class where oid = 'public.streak_history'::regclass")
+    await connection.close()
+    assert kind == b"p"
 
 
 async def test_partitioning_twice_is_refused(own_database: str) -> None:
