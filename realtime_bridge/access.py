@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from realtime_bridge.auth import AccessError, Authenticator, Principal
@@ -97,17 +97,17 @@ class Turns:
         most: Those and the ones that wait, at most.
     """
 
-    def __init__(self, at_once: int = 4, most: int = 20) -> None:
+    def __init__(self, at_once: int = 4, most: int = 100) -> None:
         self._at_once = at_once
         self._most = most
         self._queues: dict[str, _Queue] = {}
 
     @contextlib.asynccontextmanager
-    async def turn(self, principal: Principal) -> AsyncIterator[None]:
+    async def turn(self, request: Request, principal: Principal) -> AsyncIterator[None]:
         """Wait for a turn, and hold it while the block runs.
 
         Raises:
-            AccessError: Too many wait already (429).
+            AccessError: Too many wait already (429), or the client has gone meanwhile.
         """
         user_id = principal.user_id
         if user_id is None:
@@ -120,6 +120,8 @@ class Turns:
         queue.length += 1
         try:
             async with queue.turns:
+                if await request.is_disconnected():
+                    raise AccessError(499, "GONE", "nobody waits for the answer")
                 yield
         finally:
             queue.length -= 1

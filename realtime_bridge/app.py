@@ -57,7 +57,7 @@ class _Surfaces:
         principal = await identify(request, self._authenticator, tickets=True)
         wanted = principal.audience(users_of(request))
         limit, after = whole_number(request, "limit", _MOST_ROWS) or _ROWS, _after(request)
-        async with self._turns.turn(principal):
+        async with self._turns.turn(request, principal):
             epoch, _, seq = self._bridge.head().rpartition(":")
             try:
                 rows = await self._rows(wanted, after, limit)

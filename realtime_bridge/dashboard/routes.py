@@ -115,7 +115,7 @@ class _Dashboard:
         prefix = (single(request, "prefix") or "").lower().replace("-", "")
         if not _PREFIX.fullmatch(prefix):
             raise BadRequest("prefix", "prefix must be the beginning of a user's id: 1 to 32 hexadecimal digits")
-        async with self._turns.turn(principal):
+        async with self._turns.turn(request, principal):
             found = await self._cache.get(("users", prefix), 5.0, lambda: self._reads.users(prefix, _FOUND))
         return JSONResponse({"users": found}, headers=_NO_STORE)
 
@@ -124,7 +124,7 @@ class _Dashboard:
         principal = await identify(request, self._authenticator, tickets=False)
         user_id = _user(request, principal)
         # Not kept: the page asks because something has changed.
-        async with self._turns.turn(principal), self._users:
+        async with self._turns.turn(request, principal), self._users:
             return JSONResponse(await self._read_user(user_id), headers=_NO_STORE)
 
     async def _operator(self, request: Request) -> Principal:

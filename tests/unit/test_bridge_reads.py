@@ -14,6 +14,8 @@ import httpx
 import jwt
 import pytest
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.types import Message
 
 from realtime_bridge import Bridge, BridgeSettings
 from realtime_bridge.app import create_app
@@ -27,17 +29,17 @@ USERS = [str(UUID(int=number)) for number in range(1, 8)]
 
 
 @contextlib.asynccontextmanager
-async def surfaces() -> AsyncIterator[tuple[Bridge, httpx.AsyncClient]]:
-    """A bridge whose Supabase is away, and a client of it."""
+async def surfaces() -> AsyncIterator[tuple[Bridge, httpx.AsyncClient, Starlette]]:
+    """A bridge whose Supabase is away, a client of it, and its application."""
     settings = BridgeSettings(
         supabase_url="http://127.0.0.1:9",
         supabase_secret_key=SecretStr(KEY),
         supabase_jwt_secret=SecretStr(SECRET),
     )
     async with Bridge(settings) as bridge:
-        transport = httpx.ASGITransport(create_app(bridge))
-        async with httpx.AsyncClient(transport=transport, base_url="http://bridge") as http:
-            yield bridge, http
+        app = create_app(bridge)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bridge") as http:
+            yield bridge, http, app
 
 
 def row(user_id: str) -> StreakRow:
@@ -51,7 +53,7 @@ async def test_pages_may_be_shorter_than_asked_for(monkeypatch: pytest.MonkeyPat
     async def page(after: str | None, limit: int) -> list[StreakRow]:
         return [row(user) for user in USERS if after is None or user > after][: min(limit, 3)]
 
-    async with surfaces() as (bridge, http):
+    async with surfaces() as (bridge, http, _):
         monkeypatch.setattr(bridge.reader, "page", page)
         found: list[str] = []
         wishes: dict[str, str] = {"limit": "1000"}
@@ -71,17 +73,20 @@ class Database:
         awake: Whether it answers.
         asking: Reads under way, by user.
         most: The most that there ever were.
+        asked: All reads.
     """
 
     def __init__(self) -> None:
         self.awake = asyncio.Event()
         self.asking: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
+        self.asked = 0
         self._news = asyncio.Condition()
 
     async def find(self, user_ids: Iterable[str]) -> Found:
         """Read nothing of one user."""
         (user,) = user_ids
+        self.asked += 1
         await self._count(user, 1)
         self.most[user] = max(self.most[user], self.asking[user])
         await self.awake.wait()
@@ -106,17 +111,17 @@ def bearer(user: str) -> dict[str, str]:
 
 
 async def test_one_user_cannot_load_the_database_at_will(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one user's reads four are under way, sixteen wait in turn, and more are 429; others are read meanwhile."""
+    """Of one user's reads four are under way, 96 wait in turn, and more are 429; others are read meanwhile."""
     database = Database()
     greedy, modest = USERS[:2]
 
     async def ask(http: httpx.AsyncClient, user: str, path: str = "/snapshot") -> Any:
         return await http.get(path, headers=bearer(user))
 
-    async with surfaces() as (bridge, http), asyncio.timeout(LIMIT):
+    async with surfaces() as (bridge, http, _), asyncio.timeout(LIMIT):
         monkeypatch.setattr(bridge.reader, "find", database.find)
         # The fifth part of the dashboard: it shares its turns with the snapshot.
-        paths = ["/snapshot", "/snapshot", "/snapshot", "/snapshot", "/dashboard/user"] * 6
+        paths = ["/snapshot", "/snapshot", "/snapshot", "/snapshot", "/dashboard/user"] * 22
         open_requests = {asyncio.create_task(ask(http, greedy, path)) for path in paths}
         refused: list[httpx.Response] = []
         while len(refused) < 10:
@@ -129,7 +134,33 @@ async def test_one_user_cannot_load_the_database_at_will(monkeypatch: pytest.Mon
         database.awake.set()
         assert (await other).status_code == 200
         served = [answer.status_code for answer in await asyncio.gather(*open_requests)]
-        assert len(served) == 20
+        assert len(served) == 100
         assert 429 not in served
         assert (await ask(http, greedy)).status_code == 200
     assert database.most[greedy] == 4
+
+
+async def test_nothing_is_read_for_those_who_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose client goes while it waits for its turn costs the database nothing."""
+    database = Database()
+    gone = asyncio.Event()
+    user = USERS[0]
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    async with surfaces() as (bridge, http, app), asyncio.timeout(LIMIT):
+        monkeypatch.setattr(bridge.reader, "find", database.find)
+        under_way = [asyncio.create_task(http.get("/snapshot", headers=bearer(user))) for _ in range(4)]
+        await database.until(user, 4)
+        headers = [(b"authorization", bearer(user)["Authorization"].encode())]
+        scope = {"type": "http", "method": "GET", "path": "/snapshot", "query_string": b"", "headers": headers}
+        left = asyncio.create_task(app(scope, receive, send))
+        gone.set()
+        database.awake.set()
+        await asyncio.gather(*under_way, left)
+    assert database.asked == 4
