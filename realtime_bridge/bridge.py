@@ -82,7 +82,7 @@ class Bridge:
             settings.supabase_url, key, ready_timeout=settings.ready_timeout, recycle_after=settings.recycle_after
         )
         self.reader = await self._stack.enter_async_context(
-            Reader(settings.supabase_url, key, timeout=settings.rest_timeout)
+            Reader(settings.supabase_url, key, timeout=settings.rest_timeout, counters=self.counters)
         )
         self.auth_http: httpx.AsyncClient | None = None
         if settings.supabase_publishable_key is not None:

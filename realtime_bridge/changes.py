@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 TABLE = "user_streaks"
@@ -108,7 +108,7 @@ def parse_row(record: Mapping[str, Any]) -> StreakRow:
             expires_at=_instant(record["expires_at"]),
             last_activity_at=_instant(record["last_activity_at"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PartialRowError(f"row of {TABLE} cannot be read: {type(error).__name__} {error}") from error
 
 
@@ -151,4 +151,4 @@ def _instant(value: Any) -> float | None:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError("an instant needs an offset")
-    return moment.timestamp()
+    return moment.astimezone(UTC).timestamp()  # raises where the UTC date is none of Python's

@@ -5,11 +5,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from realtime_bridge.backoff import BackOff
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import HealthBoard
 from realtime_bridge.hub import Hub
 from realtime_bridge.reader import Reader, ReadError
-from realtime_bridge.sync import Synchroniser, back_off
+from realtime_bridge.sync import Synchroniser
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +58,20 @@ class LeaderboardReader:
 
     async def run(self) -> None:
         """Read whenever it is wanted, for ever."""
-        pause = 0.0
+        back_off = BackOff()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._work.wait()
             self._work.clear()
             try:
                 await self._read()
-                pause = 0.0
+                back_off.reset()
                 await asyncio.sleep(_PAUSE)
             except ReadError as error:
                 self._failed(error)
                 self._work.set()
-                pause = await back_off(pause)
+                await back_off.pause()
 
     async def _read(self) -> None:
         limit = self._hub.leaderboard.begin()

@@ -26,6 +26,7 @@ class Counters:
         resyncs: Synchronisations that were completed after a possible gap.
         board_reads: Reads of the leaderboard.
         rest_errors: Reads over REST that failed.
+        rows_skipped: Rows that were passed over because they hold what Python cannot, such as the year 20260.
         broadcast: Changes published to users' Realtime channels.
         broadcast_errors: Attempts to publish that failed.
     """
@@ -48,6 +49,7 @@ class Counters:
     resyncs: int = 0
     board_reads: int = 0
     rest_errors: int = 0
+    rows_skipped: int = 0
     broadcast: int = 0
     broadcast_errors: int = 0
 

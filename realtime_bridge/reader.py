@@ -1,6 +1,8 @@
 """Reads of the database over REST (PostgREST): the second, sure way to every change."""
 
+import logging
 from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +11,7 @@ import httpx
 from realtime_bridge.changes import COLUMNS, TABLE, PartialRowError, StreakRow, parse_row
 from realtime_bridge.health import Fault
 from realtime_bridge.messages import Place
+from realtime_bridge.metrics import Counters
 from realtime_bridge.proxies import is_loopback
 
 #: Users in one request: 100 ids are under 4 KB of URL.
@@ -16,11 +19,17 @@ PAGE_USERS = 100
 #: Rows in one request: PostgREST's usual limit. No page is trusted to be full, so a lower limit does no harm.
 PAGE_ROWS = 1000
 
+#: Users whose rows are reported in the log, once each.
+_MOST_REPORTED = 1000
+
 _HISTORY = "streak_history"
 _LEADERBOARD = "get_streak_leaderboard"
 _STREAKS = "get_user_streaks"
-_REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
+REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
 _REMEDY_MIGRATIONS = "Apply the migrations of supabase/migrations (supabase db push --remote)"
+
+
+log = logging.getLogger(__name__)
 
 
 class ReadError(Exception):
@@ -41,10 +50,12 @@ class Found(NamedTuple):
     Attributes:
         rows: The rows, by user.
         zones: For each user without a row the zone that a first activity would count in.
+        unreadable: Users who have a row that holds what Python cannot.
     """
 
     rows: dict[str, StreakRow]
     zones: dict[str, str]
+    unreadable: AbstractSet[str] = frozenset()
 
 
 class HistoryRow(NamedTuple):
@@ -68,9 +79,12 @@ class Reader:
         supabase_url: The project's URL.
         key: The secret key.
         timeout: Seconds for each request.
+        counters: Where rows that were passed over are counted.
     """
 
-    def __init__(self, supabase_url: str, key: str, *, timeout: float) -> None:
+    def __init__(self, supabase_url: str, key: str, *, timeout: float, counters: Counters) -> None:
+        self._counters = counters
+        self._reported: set[str] = set()
         self.http = httpx.AsyncClient(
             base_url=f"{supabase_url}/rest/v1",
             headers=key_headers(key),
@@ -103,11 +117,14 @@ class Reader:
             ReadError: The answer is not sure.
         """
         open_ids = set(user_ids)
-        found = Found({}, {})
+        unreadable: set[str] = set()
+        found = Found({}, {}, unreadable)
         while open_ids:
             page = await self._get(TABLE, {"select": ",".join(COLUMNS), "user_id": _among(open_ids)})
-            found.rows.update((row.user_id, row) for row in map(_row, page))
-            open_ids.difference_update(found.rows)
+            rows, skipped = self._parse(page)
+            found.rows.update((row.user_id, row) for row in rows)
+            unreadable.update(skipped)
+            open_ids.difference_update(found.rows, unreadable)
             if open_ids:
                 # Absence counts as a delete: the function says it of each user by name, so that no limit on rows can
                 # make somebody look deleted.
@@ -131,15 +148,22 @@ class Reader:
             limit: At most this many.
 
         Returns:
-            Rows; an empty list after the last.
+            Rows, fewer than `limit` only after the last; those that cannot be read are left out.
 
         Raises:
             ReadError: The read failed.
         """
-        query = {"select": ",".join(COLUMNS), "order": "user_id.asc", "limit": str(limit)}
-        if after is not None:
-            query["user_id"] = f"gt.{after}"
-        return [_row(item) for item in await self._get(TABLE, query)]
+        rows: list[StreakRow] = []
+        while len(rows) < limit:
+            query = {"select": ",".join(COLUMNS), "order": "user_id.asc", "limit": str(limit - len(rows))}
+            if after is not None:
+                query["user_id"] = f"gt.{after}"
+            items = await self._get(TABLE, query)
+            if not items:
+                break
+            rows += self._parse(items)[0]
+            after = items[-1]["user_id"]
+        return rows
 
     async def leaderboard(self, limit: int) -> list[Place]:
         """Read the first places of the leaderboard.
@@ -174,6 +198,27 @@ class Reader:
             ReadError: The read failed.
         """
         return await self._history({"order": "id.desc"}, limit)
+
+    def _parse(self, items: Iterable[Any]) -> tuple[list[StreakRow], list[str]]:
+        """The rows, and the users of those that hold what Python cannot: they must not stop the others."""
+        rows, skipped = [], []
+        for item in items:
+            try:
+                rows.append(parse_row(item))
+            except PartialRowError as error:
+                skipped.append(self._skip(item, error))
+        return rows, skipped
+
+    def _skip(self, item: Any, error: PartialRowError) -> str:
+        user_id = item.get("user_id") if isinstance(item, Mapping) else None
+        if not isinstance(user_id, str):
+            raise ReadError(Fault("REST sent something else than rows", _REMEDY_MIGRATIONS)) from error
+        self._counters.rows_skipped += 1
+        if user_id not in self._reported and len(self._reported) < _MOST_REPORTED:
+            self._reported.add(user_id)
+            # Not the error: it quotes the value.
+            log.warning("the row of user %s is passed over: it holds a date or number that cannot be read", user_id)
+        return user_id.lower()
 
     async def _history(self, query: Mapping[str, str], limit: int) -> list[HistoryRow]:
         fields = {"select": "id,user_id,version_after", "limit": str(limit)}
@@ -212,13 +257,6 @@ def _among(user_ids: Iterable[str]) -> str:
     return f"in.({','.join(sorted(user_ids))})"
 
 
-def _row(item: Any) -> StreakRow:
-    try:
-        return parse_row(item)
-    except PartialRowError as error:
-        raise ReadError(Fault(str(error), _REMEDY_MIGRATIONS)) from error
-
-
 def _place(item: Mapping[str, Any]) -> Place:
     day = item["last_active_date"]
     return Place(
@@ -226,15 +264,22 @@ def _place(item: Mapping[str, Any]) -> Place:
         user_id=str(item["user_id"]).lower(),
         current_streak=int(item["current_streak"]),
         longest_streak=int(item["longest_streak"]),
-        last_active_date=None if day is None else date.fromisoformat(day),
+        last_active_date=_day(day),
         is_active_today=bool(item["is_active_today"]),
     )
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        return None  # a year that Python does not know: its user's row is passed over, the other places are not
 
 
 def _refusal(response: httpx.Response, name: str) -> Fault:
     status = response.status_code
     if status in (401, 403):
-        return Fault(f"REST refused the key (HTTP {status})", _REMEDY_KEY)
+        return Fault(f"REST refused the key (HTTP {status})", REMEDY_KEY)
     if status in (400, 404):
         return Fault(f"REST has no {name} as expected (HTTP {status})", _REMEDY_MIGRATIONS)
     return Fault(f"REST answered HTTP {status}")

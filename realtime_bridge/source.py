@@ -17,15 +17,16 @@ from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimePostgres
 from realtime.types import RealtimeSubscribeStates
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from realtime_bridge.backoff import BackOff
 from realtime_bridge.changes import TABLE
 from realtime_bridge.health import Fault
 from realtime_bridge.proxies import realtime_client
+from realtime_bridge.reader import REMEDY_KEY
 from realtime_bridge.redaction import redact
 
 log = logging.getLogger(__name__)
 
 _SUBSCRIBED = "Subscribed to PostgreSQL"
-_REMEDY_KEY = "Set SUPABASE_SECRET_KEY to the secret key of this project (sb_secret_..., or the service_role key)"
 _REMEDY_PUBLICATION = f"Run: alter publication supabase_realtime add table public.{TABLE}"
 _LONGEST_PAUSE = 30.0
 _POLL = 0.5
@@ -97,7 +98,7 @@ class Source:
     async def events(self) -> AsyncGenerator[SourceEvent, None]:
         """Frames and what happens to the subscription, until the iterator is closed."""
         clock = asyncio.get_running_loop().time
-        pause = self._first_pause
+        back_off = BackOff(self._first_pause, _LONGEST_PAUSE)
         while True:
             began, ready = clock(), False
             fault = Fault("the session with Realtime ended")
@@ -112,9 +113,8 @@ class Source:
             log.warning("Realtime: %s (session of %.1f s)", fault.reason, lasted)
             yield Down(fault)
             if ready and lasted > _STEADY:
-                pause = self._first_pause
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                back_off.reset()
+            await back_off.pause()
 
     async def _session(self) -> AsyncGenerator[SourceEvent, None]:
         self._renewal.clear()
@@ -151,7 +151,7 @@ class Source:
             await client.connect()
         except InvalidStatus as error:
             status = error.response.status_code
-            remedy = _REMEDY_KEY if status in (401, 403) else None
+            remedy = REMEDY_KEY if status in (401, 403) else None
             raise SessionEnded(Fault(f"Realtime refused the connection (HTTP {status})", remedy)) from error
         except (OSError, TimeoutError, WebSocketException, EOFError) as error:
             # Only the class: the message may hold the URL, and the URL holds the key.
@@ -176,8 +176,12 @@ class Source:
         recycle_at = clock() + self._recycle_after * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
         while True:
             event: SourceEvent | None = None
-            with contextlib.suppress(TimeoutError):
-                event = inbox.get_nowait() if not inbox.empty() else await asyncio.wait_for(inbox.get(), _POLL)
+            if not inbox.empty():
+                event = inbox.get_nowait()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL):
+                        event = await inbox.get()
             if isinstance(event, Down):
                 raise SessionEnded(event.fault)
             if isinstance(event, Ready):
@@ -206,7 +210,7 @@ def _explain(state: RealtimeSubscribeStates, error: Exception | None) -> Fault:
     if "check Realtime is enabled" in text:
         return Fault(f"Realtime does not publish {TABLE}", _REMEDY_PUBLICATION)
     if any(word in text for word in ("JWT", "Token has expired", "InvalidJWT")):
-        return Fault(f"Realtime refused the key ({text[:200]})", _REMEDY_KEY if "expired" not in text else None)
+        return Fault(f"Realtime refused the key ({text[:200]})", REMEDY_KEY if "expired" not in text else None)
     return Fault(f"Realtime closed the subscription ({text[:200]})")
 
 

@@ -5,12 +5,13 @@ each other (see `state`).
 """
 
 import asyncio
+import contextlib
 import logging
-import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
+from realtime_bridge.backoff import BackOff
 from realtime_bridge.fanout import Moment
 from realtime_bridge.health import HealthBoard
 from realtime_bridge.hub import EVERYBODY, Hub
@@ -24,36 +25,36 @@ _SEED = 1000
 #: Users whom nobody follows by name but who are read again after a gap: a DELETE leaves no trace in the change log.
 _RECENT_AFTER_GAP = 2000
 _SLICE = 2 * PAGE_USERS
-_LONGEST_PAUSE = 10.0
 _DEGRADED_INTERVAL = 2.0
 
 
 class Cursor:
     """Where to read on in the change log. Pure.
 
-    Ids are given before commit, so a lower id may appear after a higher one: a pass begins where a pass of at least
-    `overlap` seconds ago ended.
+    Ids are given before commit, so a lower id may appear after a higher one. What the last pass could not see yet had
+    its id for `overlap` seconds then at most: the next one begins where a pass ended that much before the last began.
 
     Args:
-        overlap: Seconds.
+        overlap: The longest that a transaction takes, in seconds.
     """
 
     def __init__(self, overlap: float) -> None:
         self._overlap = overlap
-        self._marks: deque[tuple[float, int]] = deque()
+        self._marks: deque[tuple[float, float, int]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._marks)
 
-    def note(self, began: float, last_id: int) -> None:
-        """A pass that began at a monotonic time saw everything visible up to an id."""
-        self._marks.append((began, last_id))
+    def note(self, began: float, ended: float, last_id: int) -> None:
+        """A pass between two monotonic times saw everything visible up to an id."""
+        self._marks.append((began, ended, last_id))
 
-    def start(self, now: float) -> int:
-        """The id after which a pass that begins now must read."""
-        while len(self._marks) > 1 and self._marks[1][0] <= now - self._overlap:
+    def start(self) -> int:
+        """The id after which the next pass must read."""
+        sure = self._marks[-1][0] - self._overlap
+        while len(self._marks) > 1 and self._marks[1][1] <= sure:
             self._marks.popleft()
-        return self._marks[0][1]
+        return self._marks[0][2]
 
 
 class Synchroniser:
@@ -126,7 +127,7 @@ class Synchroniser:
                 group.create_task(self._load())
 
     async def _load(self) -> None:
-        pause = 0.0
+        back_off = BackOff()
         while True:
             await self._work.wait()
             batch = dict(islice(self._wanted.items(), PAGE_USERS))
@@ -138,12 +139,12 @@ class Synchroniser:
             try:
                 for news in (False, True):
                     await self._read([user for user, is_news in batch.items() if is_news is news], news=news)
-                pause = 0.0
+                back_off.reset()
             except ReadError as error:
                 self._failed(error)
                 for user_id, news in batch.items():
                     self.want([user_id], news=news)
-                pause = await back_off(pause)
+                await back_off.pause()
 
     async def read(self, user_ids: Sequence[str]) -> None:
         """Read users now; those not known before count as loaded, not as changed.
@@ -160,7 +161,9 @@ class Synchroniser:
             return 0
         read_at = self._hub.store.head
         found = await self._reader.find(user_ids)
-        merge = self._hub.apply_read(user_ids, found.rows, read_at, self._now(), news=news, zones=found.zones)
+        sure = [user_id for user_id in user_ids if user_id not in found.unreadable]
+        merge = self._hub.apply_read(sure, found.rows, read_at, self._now(), news=news, zones=found.zones)
+        self._hub.settle(found.unreadable, self._now())  # nobody can wait for them
         self.want(merge.verify, news=True)
         self._board.rest = None
         self._changed()
@@ -177,23 +180,22 @@ class Synchroniser:
 
     async def reconcile(self) -> None:
         """Catch up after gaps at once, and look for skipped changes now and then, for ever."""
-        pause = 0.0
+        back_off = BackOff()
         while True:
             self._look.clear()
             try:
                 await self._pass()
-                pause = 0.0
+                back_off.reset()
             except ReadError as error:
                 self._failed(error)
-                pause = await back_off(pause)
+                await back_off.pause()
                 continue
             interval = self._settings.reconcile_interval
             if self._board.stream is not None:
                 interval = min(interval, _DEGRADED_INTERVAL)  # the change log is all we have
-            try:
-                await asyncio.wait_for(self._look.wait(), interval)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._look.wait()
 
     async def _pass(self) -> None:
         gaps = self._gaps
@@ -215,16 +217,22 @@ class Synchroniser:
 
     async def _seed(self) -> None:
         began = self._now().mono
-        tail = await self._reader.history_tail(min(_SEED, self._settings.recent_limit))
+        limit = min(_SEED, self._settings.recent_limit)
+        tail = await self._reader.history_tail(limit)
         users = list(dict.fromkeys(line.user_id for line in reversed(tail)))
         for chunk in _chunks(users):
             await self._read(chunk, news=False)
-        self._cursor.note(began, tail[0].id if tail else 0)
+        # What was in flight may have lower ids than what was seen: read the tail again as long as that can be. A short
+        # tail is all there is, so that what comes before it is new.
+        first = tail[-1].id if tail else 0
+        before = first - 1 if len(tail) == limit else max(first - 1 - _SEED, 0)
+        self._cursor.note(began, self._now().mono, before)
+        self._remember(reversed(tail))
         self._hub.settle([EVERYBODY], self._now())
 
     async def _read_log(self) -> int:
         began = self._now().mono
-        last = self._cursor.start(began)
+        last = self._cursor.start()
         # What is written from now on is for the next pass: under a steady load this one would never end.
         tail = await self._reader.history_tail(1)
         goal = tail[0].id if tail else last
@@ -237,7 +245,7 @@ class Synchroniser:
                 found += changed
             self._remember(page)
             last = max(last, page[-1].id)
-        self._cursor.note(began, last)
+        self._cursor.note(began, self._now().mono, last)
         return found
 
     def _is_news(self, line: HistoryRow) -> bool:
@@ -276,17 +284,3 @@ class Synchroniser:
 
 def _chunks(users: Sequence[str]) -> Iterator[Sequence[str]]:
     return (users[start : start + PAGE_USERS] for start in range(0, len(users), PAGE_USERS))
-
-
-async def back_off(pause: float) -> float:
-    """Sleep longer than the last time, with jitter, at most ten seconds.
-
-    Args:
-        pause: What the last call returned, or 0.
-
-    Returns:
-        Seconds, for the next call.
-    """
-    pause = min(max(pause * 2, 0.25), _LONGEST_PAUSE)
-    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
-    return pause

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import httpx
+import pytest
 
 from local_supabase.stack import StackInfo
 from realtime_bridge import Bridge, Message, serve
-from tests.support.bridge import Connection, Follower, agree, bridge_settings, in_process, running
+from tests.support.bridge import Connection, Follower, agree, bridge_settings, database_state, in_process, running
 
 NewUser = Callable[[], Awaitable[UUID]]
 ACT = "select * from public.update_user_streak_atomic($1, 'UTC', null, now())"
@@ -53,6 +54,40 @@ async def test_a_row_too_large_for_realtime_is_read_over_rest(
                 assert follower.states[str(user)]["version"] == 2
     finally:
         await db.execute("alter table public.user_streaks drop column test_padding")
+
+
+async def past_triggers(db: Connection, statement: str, *values: object) -> None:
+    """Change something as a superuser can who goes past every trigger."""
+    async with db.transaction():
+        await db.execute("set local session_replication_role = replica")
+        await db.execute(statement, *values)
+
+
+async def test_a_row_that_python_cannot_hold_stops_nobody_else(
+    stack: StackInfo, db: Connection, new_user: NewUser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside a hand-made date of the year 20260 other listeners go on, and its own does once it is mended."""
+    users = [str(await new_user()) for _ in range(2)]
+    odd, other = users
+    for user in users:
+        await db.execute(ACT, UUID(user))
+    by_hand = (
+        "update public.user_streaks set last_active_date = $2::text::date, version = version + 1 where user_id = $1"
+    )
+    await past_triggers(db, by_hand, UUID(odd), "20260-03-03")
+    async with Bridge(bridge_settings(stack, reconcile_interval=3600.0)) as bridge:
+        await bridge.wait_live(60)
+        follower = Follower("both", users)
+        async with running(follower, in_process(bridge, users, debounce=0)):
+            for _ in range(2):
+                expected = await database_state(db, [other])
+                await follower.until(lambda one, known=expected: one.knows(known), within=60)  # type: ignore[misc]
+                await db.execute(TOUCH, UUID(other))
+            assert bridge.counters.rows_skipped >= 1
+            assert odd not in follower.states
+            await past_triggers(db, by_hand, UUID(odd), "2026-03-03")
+            await agree([follower], db, users, within=60)
+    assert any(odd in line and "20260" not in line for line in caplog.messages)
 
 
 async def test_silence_is_broken_by_keep_alives(stack: StackInfo, new_user: NewUser) -> None:
