@@ -236,6 +236,20 @@ async def test_a_poisoned_entry_of_the_outbox_holds_up_nobody(
 
 
 @respx.mock
+async def test_a_conflict_that_never_ends_holds_up_nobody(
+    client: Client, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that meets a conflict in every attempt lets all others leave, and is refused in the end."""
+    monkeypatch.setattr(_outbox, "ATTEMPTS", 2)
+    conflict = {"error": "CONCURRENT_MODIFICATION"}
+    Rest(lambda users: httpx.Response(200, json=[conflict if user == str(BAD) else UPDATE for user in users]))
+    assert await done(client.drain_outbox()) == 1
+    assert [entry.user_id for entry in box.entries()] == [BAD]
+    assert await done(client.drain_outbox()) == 0
+    assert [entry.user_id for entry in box.entries(refused=True)] == [BAD]
+
+
+@respx.mock
 async def test_an_entry_that_the_database_cannot_read_is_refused_alone(client: Client, box: Outbox) -> None:
     """An activity that the database calls invalid is set aside at once, and it alone."""
     Rest(only(BAD, database(400, "22008")))
