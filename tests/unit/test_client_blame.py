@@ -31,8 +31,8 @@ from streak_client import (
 from streak_client._batch import Prepared
 
 URL, KEY = "http://streaks.test", "sb_secret_x"
-USERS = [UUID(int=n) for n in range(1, 21)]
-BAD = USERS[12]
+USERS = [UUID(int=n) for n in range(1, 9)]
+BAD = USERS[5]
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DOWN = ConnectionFailedError("gone")
 UPDATE = {
