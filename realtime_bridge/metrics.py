@@ -27,8 +27,9 @@ class Counters:
         board_reads: Reads of the leaderboard.
         rest_errors: Reads over REST that failed.
         rows_skipped: Rows that were passed over because they hold what Python cannot, such as the year 20260.
-        broadcast: Changes published to users' Realtime channels.
+        broadcast: Changes and states published to users' Realtime channels.
         broadcast_errors: Attempts to publish that failed.
+        broadcast_dropped: Changes that Realtime refused for good.
     """
 
     frames: int = 0
@@ -52,6 +53,7 @@ class Counters:
     rows_skipped: int = 0
     broadcast: int = 0
     broadcast_errors: int = 0
+    broadcast_dropped: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """The totals by name."""

@@ -99,3 +99,17 @@ async def test_a_broadcast_that_fails_is_sent_again(
                 pass
         assert message["user_id"] == user
         assert bridge.counters.broadcast >= 1
+
+
+@pytest.mark.usefixtures("messages_table")
+async def test_what_changed_while_no_bridge_ran_is_published(
+    stack: StackInfo, db: Connection, new_user: NewUser
+) -> None:
+    """A page that stayed joined hears, once a bridge runs again, the present state of who changed meanwhile."""
+    user = str(await new_user())
+    async with Hook(stack, user, user) as own:
+        assert own.state is RealtimeSubscribeStates.SUBSCRIBED
+        await db.execute(ACT, UUID(user))
+        async with Bridge(bridge_settings(stack, broadcast=True, debounce=0)), asyncio.timeout(60):
+            message = await own.heard.get()
+        assert (message["type"], message["user_id"], message["streak"]["current_streak"]) == ("snapshot", user, 1)

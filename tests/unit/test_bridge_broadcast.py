@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,10 @@ CHANGE = Message(MessageType.CHANGE, "e", 1, "ann", EventName.INCREMENTED, Strea
 DELETE = Message(MessageType.DELETE, "e", 2, "bob")
 
 
-async def publish(answers: list[int | Exception], *batch: Message) -> tuple[list[Any], Counters]:
+Answers = list[int | Exception] | Callable[[list[Any]], int]
+
+
+async def publish(answers: Answers, *batch: Message) -> tuple[list[Any], Counters]:
     """Publish to a Realtime that answers so; return what was posted, and the counts."""
     posted: list[Any] = []
     counters = Counters()
@@ -24,7 +28,7 @@ async def publish(answers: list[int | Exception], *batch: Message) -> tuple[list
     def answer(request: httpx.Request) -> httpx.Response:
         assert str(request.url) == URL
         posted.append(json.loads(request.content)["messages"])
-        result = answers[len(posted) - 1]
+        result = answers(posted[-1]) if callable(answers) else answers[len(posted) - 1]
         if isinstance(result, Exception):
             raise result
         return httpx.Response(result)
@@ -47,7 +51,7 @@ async def test_changes_and_deletes_go_to_their_users_private_channels() -> None:
     assert counters.broadcast == 2
 
 
-@pytest.mark.parametrize("failure", [503, 429, 401, httpx.ConnectError("ws://h?apikey=secret")])
+@pytest.mark.parametrize("failure", [503, 429, 401, 404, httpx.ConnectError("ws://h?apikey=secret")])
 async def test_what_could_not_be_sent_is_sent_again(failure: int | Exception, caplog: pytest.LogCaptureFixture) -> None:
     """A failure of Realtime or of the network loses no message, and is logged without its URL."""
     posted, counters = await publish([failure, failure, 202], CHANGE)
@@ -60,7 +64,33 @@ async def test_a_batch_that_is_refused_for_good_holds_up_nothing() -> None:
     """What Realtime calls malformed is counted and given up, so that what follows is sent."""
     posted, counters = await publish([422], CHANGE)
     assert len(posted) == 1
-    assert (counters.broadcast, counters.broadcast_errors) == (0, 1)
+    assert (counters.broadcast, counters.broadcast_errors, counters.broadcast_dropped) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("refusal", [400, 413, 422])
+async def test_one_message_at_fault_takes_no_other_with_it(refusal: int) -> None:
+    """A batch that Realtime refuses for good is sent in halves: all but the message at fault arrive, in order."""
+
+    def judge(messages: list[Any]) -> int:
+        return refusal if any(one["topic"] == "user:bad:streaks" for one in messages) else 202
+
+    users = ["ann", "bob", "bad", "cem", "dan"]
+    posted, counters = await publish(judge, *(Message(MessageType.DELETE, "e", 1, user) for user in users))
+    taken = [one["topic"].split(":")[1] for messages in posted if judge(messages) == 202 for one in messages]
+    assert taken == ["ann", "bob", "cem", "dan"]
+    assert (counters.broadcast, counters.broadcast_dropped) == (4, 1)
+
+
+async def test_after_a_reset_the_present_states_are_published() -> None:
+    """Snapshots after a reset, up to the last of them, may say what was never published; others are no news."""
+    batch = [
+        Message(MessageType.RESET, "e", 0),
+        Message(MessageType.SNAPSHOT, "e", 0, "ann", streak=Streak()),
+        Message(MessageType.SNAPSHOT, "e", 7, "bob", streak=Streak()),
+        Message(MessageType.SNAPSHOT, "e", 8, "cem", streak=Streak()),
+    ]
+    (messages,), _ = await publish([202], *batch)
+    assert [one["topic"] for one in messages] == ["user:ann:streaks", "user:bob:streaks"]
 
 
 async def test_nothing_to_say_is_not_sent() -> None:
