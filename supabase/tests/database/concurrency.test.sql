@@ -1,6 +1,6 @@
 -- The guards that keep simultaneous calls apart: keys, version, append-only history. Run with `supabase test db`.
 begin;
-select plan(17);
+select plan(18);
 
 -- 1. Keys -------------------------------------------------------------------------------------------------------------
 
@@ -42,6 +42,11 @@ select is(
   (select array_agg(version_after order by id) from public.streak_history
    where user_id = '00000000-0000-4000-8000-000000000001'),
   array[1, 2, 3], 'and each change by hand is in the history'
+);
+select throws_ok(
+  $$update public.user_streaks set last_active_date = last_active_date - 1
+    where user_id = '00000000-0000-4000-8000-000000000001'$$,
+  '22023', 'last_active_date: the ledger streak_days decides it', 'nobody moves the last day by hand'
 );
 
 -- 3. History ----------------------------------------------------------------------------------------------------------
