@@ -93,10 +93,11 @@ class AsyncGatherer:
 
     async def _send(self, batch: Sequence[_Waiter]) -> None:
         elements = [waiter.prepared for waiter in batch]
-        outcomes = fail_all(elements)
+        outcomes: list[StreakUpdate | StreakError] | None = None
         try:
             outcomes = await self._driver.run(send_prepared(elements))
         finally:
+            outcomes = outcomes or fail_all(elements)
             self._gate.finish(batch)
             # In the next turn, even if forgetting takes long; after it, those who get their answers now may call again.
             asyncio.get_running_loop().call_soon(self._arm)

@@ -84,10 +84,11 @@ class Gatherer:
 
     def _send(self, batch: Sequence[_Waiter]) -> None:
         elements = [waiter.prepared for waiter in batch]
-        outcomes = fail_all(elements)
+        outcomes: list[StreakUpdate | StreakError] | None = None
         try:
             outcomes = self._driver.run(send_prepared(elements))
         finally:
+            outcomes = outcomes or fail_all(elements)
             with self._lock:
                 self._gate.finish(batch)
                 # One of those who wait must send what may leave now; it may be gone by then, so all are asked.

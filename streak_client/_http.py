@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import Any
 
 import httpx
+from postgrest.base_client import BasePostgrestClient
 from supabase.lib.client_options import SyncClientOptions
 
 from streak_client._proxies import is_loopback
@@ -18,6 +20,8 @@ from supabase import AsyncClient, AsyncClientOptions, Client
 
 CONNECT_TIMEOUT = 5.0
 LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=50, keepalive_expiry=30.0)
+# postgrest gives httpx an empty list, for which httpx would take the URL apart a second time.
+NO_PARAMS: Any = None
 
 # postgrest tells neither status nor headers. A context variable is each task's and each thread's own, so the hook
 # below, which runs inside the call, finds the right note whoever shares the client.
@@ -82,7 +86,9 @@ def open_async(settings: Settings, timeout: float) -> tuple[httpx.AsyncClient, A
     options = AsyncClientOptions(
         httpx_client=http, auto_refresh_token=False, persist_session=False, postgrest_client_retry=False
     )
-    return http, AsyncClient(settings.url, settings.secret_key, options)
+    supabase = AsyncClient(settings.url, settings.secret_key, options)
+    _hand_over_headers(supabase.postgrest, http)
+    return http, supabase
 
 
 def open_sync(settings: Settings, timeout: float) -> tuple[httpx.Client, Client]:
@@ -105,4 +111,12 @@ def open_sync(settings: Settings, timeout: float) -> tuple[httpx.Client, Client]
     options = SyncClientOptions(
         httpx_client=http, auto_refresh_token=False, persist_session=False, postgrest_client_retry=False
     )
-    return http, Client(settings.url, settings.secret_key, options)
+    supabase = Client(settings.url, settings.secret_key, options)
+    _hand_over_headers(supabase.postgrest, http)
+    return http, supabase
+
+
+def _hand_over_headers(postgrest: BasePostgrestClient, http: httpx.AsyncClient | httpx.Client) -> None:
+    # They are the same in every request, but postgrest would copy them twice for each, and httpx a third time.
+    http.headers.update(postgrest.headers)
+    postgrest.headers = httpx.Headers()
