@@ -20,7 +20,8 @@ where schemaname in ('public', 'auth') and relname in ('user_streaks', 'streak_d
 """
 BATCH = "select * from public.update_user_streaks_batch($1::uuid[], $2::timestamptz[])"
 SINGLE = """
-select public.update_user_streak_atomic(p_user_id => u, p_activity_at => ($2::timestamptz[])[1]) from unnest($1::uuid[]) u
+select public.update_user_streak_atomic(p_user_id => u, p_activity_at => ($2::timestamptz[])[1])
+from unnest($1::uuid[]) u
 """
 IMPORT = """
 select public.import_user_activity(array[u], array[($2::timestamptz[])[1]], array['UTC']) from unnest($1::uuid[]) u
@@ -44,7 +45,10 @@ CALLS: dict[str, tuple[str, Sequence[int]]] = {
         [3, 3],
     ),
     "imports of one user": (IMPORT, [3, 2]),
-    "recounts": ("select public.rebuild_user_streak(u) from unnest($1::uuid[]) u where $2::timestamptz[] is not null", [3, 3]),
+    "recounts": (
+        "select public.rebuild_user_streak(u) from unnest($1::uuid[]) u where $2::timestamptz[] is not null",
+        [3, 3],
+    ),
     "calendar": (CALENDAR, [3, 3]),
     "read, all": ("select * from public.get_user_streaks($1) where $2::timestamptz[] is not null", [3, 3]),
 }
