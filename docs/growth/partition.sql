@@ -25,7 +25,8 @@ begin
       perform pg_sleep(random() * 0.2);
     end;
   end loop;
-  raise exception 'the tables are in use all the time: stop what writes, and run this again' using errcode = 'lock_not_available';
+  raise exception 'the tables are in use all the time: stop what writes, and run this again' using
+    errcode = 'lock_not_available', hint = 'An autovacuum holds it up, too: see pg_stat_progress_vacuum.';
 end
 $$;
 
