@@ -15,7 +15,7 @@ from tests import model
 from tests.support.streak_database import STORED, stored
 
 ZONES = ["UTC", "Europe/Paris", "America/Los_Angeles", "Pacific/Auckland", "Asia/Kathmandu", "America/Santiago", None]
-# The outbox sends what is older than six days through the import, which asks no request id: that has tests of its own.
+# Beyond seven days the outbox imports, with rules of its own for the zone: that has tests of its own.
 OLDEST = timedelta(days=5)
 
 
