@@ -10,7 +10,6 @@ from uvicorn.logging import AccessFormatter
 from realtime_bridge.health import BridgeState, Fault, HealthBoard
 from realtime_bridge.redaction import install, redact
 from realtime_bridge.settings import BridgeSettings, SettingsError
-from realtime_bridge.sync import Cursor
 
 ENV = {"SUPABASE_URL": "http://127.0.0.1:54321/", "SUPABASE_SECRET_KEY": "sb_secret_hush"}
 
@@ -129,16 +128,3 @@ def test_a_configuration_fault_is_told_with_its_remedy_at_once() -> None:
     board.rest = Fault("REST refused the key (HTTP 401)", "Set SUPABASE_SECRET_KEY")
     health = board.conclude()
     assert (health.state, health.remedy) == (BridgeState.DEGRADED, "Set SUPABASE_SECRET_KEY")
-
-
-def test_the_change_log_is_read_again_over_the_overlap() -> None:
-    """A pass begins where one of at least `overlap` seconds ago ended, so late commits are seen."""
-    cursor = Cursor(overlap=60)
-    cursor.note(0, 100)
-    assert cursor.start(10) == 100
-    cursor.note(10, 200)
-    assert cursor.start(30) == 100
-    assert cursor.start(69) == 100
-    assert cursor.start(70) == 200
-    cursor.note(70, 300)
-    assert cursor.start(129) == 200
