@@ -9,7 +9,7 @@ import httpx
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from realtime_bridge.auth import AccessError
@@ -93,11 +93,7 @@ class SignIn:
 
 
 async def _fields(request: Request, *names: str) -> dict[str, Any]:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST:
-            raise BadRequest("body", f"at most {_LARGEST} bytes")
+    body = await _body(request)
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
@@ -111,6 +107,18 @@ async def _fields(request: Request, *names: str) -> dict[str, Any]:
         if _SURROGATE.search(value):
             raise BadRequest(name, f"{name} must be valid Unicode")
     return {name: values[name] for name in names}
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST:
+                raise BadRequest("body", f"at most {_LARGEST} bytes")
+    except ClientDisconnect:
+        raise BadRequest("body", "the body ended early") from None
+    return body
 
 
 def _body_of(answer: httpx.Response) -> dict[str, Any]:

@@ -69,6 +69,24 @@ async def test_an_allowed_origin_may_read_and_others_may_not(
                 assert answer.headers.get("access-control-allow-origin") == expected
 
 
+async def test_half_a_sign_in_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that goes in the middle of its request is answered into the void, and nothing fails."""
+    sent = asyncio.Queue[Message]()
+    events: list[Message] = [
+        {"type": "http.request", "body": b'{"email":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return events.pop(0)
+
+    async with _around_a_bridge(monkeypatch) as app:
+        path = "/dashboard/sign-in/password"
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+        await app(scope, receive, sent.put)
+    assert (await sent.get())["status"] == 400
+
+
 async def test_a_bridge_stops_whatever_its_jobs_swallow() -> None:
     """A job in which a library swallowed the first cancellation is cancelled until it has ended."""
 
