@@ -90,6 +90,7 @@ class Fanout:
         self._number = count()
         #: Effects up to here are in a window or in mailboxes.
         self._published = 0
+        self._publishing = False
 
     # --- who listens -----------------------------------------------------------------------------------------------
 
@@ -159,6 +160,8 @@ class Fanout:
             news: Whether users that were not known before have changed; those who listen to everybody are told of
                 them in any case, as a snapshot if not.
         """
+        self._publishing = True
+        self._latest = max(self._latest, at.wall)
         for effect in effects:
             self._counters.changes += 1
             self._published = effect.seq
@@ -168,9 +171,13 @@ class Fanout:
             elif effect.row is not None:
                 self._tell_changed(effect, effect.row, at, news=news)
         self._published = self._store.head
-        self._trim()
+        self._publishing = False
+        self.trim()
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Forget whom nobody follows, beyond the limit, unless somebody is still to be told of them."""
+        if self._publishing:
+            return
         for user_id in self._store.trim():
             for lane in self._lanes.values():
                 lane.told.pop(user_id, None)
@@ -188,7 +195,7 @@ class Fanout:
                     self._flush(lane, user_id, at)
                 else:
                     heapq.heappush(self._timers, (due, next(self._number), lane, user_id))
-        self._trim()
+        self.trim()
         while self._lapses and self._lapses[0][0] <= at.wall:
             effect = self._store.lapse(heapq.heappop(self._lapses)[1], at.wall)
             if effect is not None:
@@ -209,7 +216,8 @@ class Fanout:
         user_id = effect.user_id
         self._watch_expiry(effect.before, row, at)
         for lane in self._lanes_of(user_id):
-            if effect.before is not None:
+            # Who is held back was not told of a state that only the clock has changed since.
+            if effect.before is not None and not (effect.before.row is row and user_id in lane.window):
                 lane.told.setdefault(user_id, effect.before)
             if effect.before is None and not news:
                 lane.loaded.add(user_id)

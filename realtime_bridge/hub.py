@@ -119,6 +119,7 @@ class Hub:
         self.leaderboard.leave(sub)
         for user_id in sub.users or ():
             self.store.unfollow(user_id)
+        self._fanout.trim()
         sub.preface, sub.slots, sub.overlay, sub.backlog = [], {}, None, None
 
     def close(self, sub: Subscriber, code: int, reason: str) -> None:

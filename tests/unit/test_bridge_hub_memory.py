@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realtime_bridge.changes import Delete
+from realtime_bridge.changes import Delete, Upsert
 from realtime_bridge.fanout import Moment
 from realtime_bridge.messages import EventName, MessageType
 from tests.support.bridge_rows import NOON, change, listen, make_hub, moment, read, row, summary
@@ -119,3 +119,14 @@ def test_what_was_read_by_a_wrong_clock_is_put_right_by_the_next_read() -> None:
     assert [message.streak and message.streak.current_streak for message in read(hub, sub)] == [3]
     hub.tick(moment(60))
     assert [message.event for message in read(hub, sub, 60)] == [EventName.LAPSED]
+
+
+def test_who_is_held_back_while_the_clock_is_set_is_told() -> None:
+    """A user first heard of within a window in which the clock was set is told when the window closes."""
+    hub = make_hub()
+    sub = listen(hub, None, debounce=10)
+    hub.apply(Upsert(row("ann", 3, expires_at=NOON + 60)), Moment(0, NOON + DAY))
+    hub.tick(Moment(1, NOON))
+    hub.tick(Moment(2, NOON + 61))
+    hub.tick(Moment(20, NOON + 79))
+    assert summary(read(hub, sub, 20)) == [("change", 3)]

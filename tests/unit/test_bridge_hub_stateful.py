@@ -147,7 +147,7 @@ class Schedule(RuleBasedStateMachine):
         sub = self.subscribe(old.users, windows, since)
         if since is None:
             old.versions.clear()
-        self.add(Client(sub, old.users, windows[1], eager, old.versions, seq=old.seq))
+        self.add(Client(sub, old.users, windows[1], eager, old.versions, old.streaks, seq=old.seq))
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data(), limit=st.integers(1, 2))
@@ -159,6 +159,7 @@ class Schedule(RuleBasedStateMachine):
             self.hub.remove(client.sub)
             windows = (client.sub.lane.window.debounce, client.sub.lane.window.max_wait)
             client.sub = self.subscribe(client.users, windows, ("e", client.seq))
+            self.greet(client)
 
     def subscribe(
         self, named: tuple[str, ...] | None, windows: tuple[float, float], since: tuple[str, int] | None
@@ -169,6 +170,12 @@ class Schedule(RuleBasedStateMachine):
     def add(self, client: Client) -> None:
         """Keep a listener in the game."""
         self.clients.append(client)
+        self.greet(client)
+
+    def greet(self, client: Client) -> None:
+        """Where little is remembered, the snapshot of somebody forgotten before it is read is owed to nobody."""
+        if client.users is None and self.recent_limit < len(USERS):
+            self.read(client, 1000)
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data(), limit=st.integers(1, 3))
