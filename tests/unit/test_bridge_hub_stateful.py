@@ -31,7 +31,6 @@ class Client:
     max_wait: float
     eager: bool
     versions: dict[str, int | None] = field(default_factory=dict)
-    streaks: dict[str, int] = field(default_factory=dict)
     stale_since: dict[str, float] = field(default_factory=dict)
     seq: int | None = None
 
@@ -44,7 +43,6 @@ class Schedule(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.set_by = 0.0
         self.deleted: set[str] = set()
         self.hub = make_hub(recent_limit=self.recent_limit)
         self.table: dict[str, StreakRow] = {}
@@ -58,7 +56,7 @@ class Schedule(RuleBasedStateMachine):
     @property
     def at(self) -> Moment:
         """Now."""
-        return Moment(self.now, moment(self.now).wall + self.set_by)
+        return moment(self.now)
 
     # --- the database and the wire -----------------------------------------------------------------------------------
 
@@ -147,7 +145,7 @@ class Schedule(RuleBasedStateMachine):
         sub = self.subscribe(old.users, windows, since)
         if since is None:
             old.versions.clear()
-        self.add(Client(sub, old.users, windows[1], eager, old.versions, old.streaks, seq=old.seq))
+        self.add(Client(sub, old.users, windows[1], eager, old.versions, seq=old.seq))
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data(), limit=st.integers(1, 2))
@@ -196,7 +194,7 @@ class Schedule(RuleBasedStateMachine):
                 user, version = str(message.user_id), message.streak.version or None
                 known = client.versions.get(user) if self.promised(client, user) else None
                 assert known is None or (version is not None and version >= known), "a version went back"
-                client.versions[user], client.streaks[user] = version, message.streak.current_streak
+                client.versions[user] = version
 
     def promised(self, client: Client, user: str) -> bool:
         """Whether a client hears of a user whatever happens: a DELETE names nobody, and may mean one forgotten."""
@@ -213,13 +211,6 @@ class Schedule(RuleBasedStateMachine):
             self.hub.tick(self.at)
             self.look()
         self.now = max(self.now, until)
-
-    @rule(seconds=st.sampled_from((-3.0, 3.0)))
-    def set_clock(self, seconds: float) -> None:
-        """The wall clock is set, and no other."""
-        self.set_by += seconds
-        # Not twice without a look between: a clock set forward and back unseen was never set.
-        self.wait(1.0)
 
     @invariant()
     def look(self) -> None:
@@ -258,11 +249,9 @@ class Schedule(RuleBasedStateMachine):
                     self.compare(client, user)
 
     def compare(self, client: Client, user: str) -> None:
-        """A client knows what the database holds, and what of it has lapsed."""
+        """A client knows what the database holds."""
         held = self.table.get(user)
         assert client.versions.get(user) == (held and held.version), "not the final state"
-        if held is not None and self.hub.store.get(user) is not None:
-            assert client.streaks[user] == held.streak_at(self.at.wall), "not lapsed as the clock says"
 
 
 class Forgetful(Schedule):
