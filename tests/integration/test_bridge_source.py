@@ -75,7 +75,8 @@ async def test_a_row_that_python_cannot_hold_stops_nobody_else(
         "update public.user_streaks set last_active_date = $2::text::date, version = version + 1 where user_id = $1"
     )
     await past_triggers(db, by_hand, UUID(odd), "20260-03-03")
-    async with Bridge(bridge_settings(stack, reconcile_interval=3600.0)) as bridge:
+    async with serve(bridge_settings(stack, reconcile_interval=3600.0)) as served:
+        bridge = served.bridge
         await bridge.wait_live(60)
         follower = Follower("both", users)
         async with running(follower, in_process(bridge, users, debounce=0)):
@@ -85,6 +86,9 @@ async def test_a_row_that_python_cannot_hold_stops_nobody_else(
                 await db.execute(TOUCH, UUID(other))
             assert bridge.counters.rows_skipped >= 1
             assert odd not in follower.states
+            async with httpx.AsyncClient(headers={"apikey": stack.secret_key}) as http:
+                page = (await http.get(f"{served.url}/snapshot", params={"user_id": users})).json()
+            assert [one["user_id"] for one in page["streaks"]] == [other]
             await past_triggers(db, by_hand, UUID(odd), "2026-03-03")
             await agree([follower], db, users, within=60)
     assert any(odd in line and "20260" not in line for line in caplog.messages)
