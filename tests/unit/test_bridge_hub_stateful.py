@@ -31,6 +31,7 @@ class Client:
     max_wait: float
     eager: bool
     versions: dict[str, int | None] = field(default_factory=dict)
+    streaks: dict[str, int] = field(default_factory=dict)
     stale_since: dict[str, float] = field(default_factory=dict)
     seq: int | None = None
 
@@ -43,6 +44,7 @@ class Schedule(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.set_by = 0.0
         self.deleted: set[str] = set()
         self.hub = make_hub(recent_limit=self.recent_limit)
         self.table: dict[str, StreakRow] = {}
@@ -56,7 +58,7 @@ class Schedule(RuleBasedStateMachine):
     @property
     def at(self) -> Moment:
         """Now."""
-        return moment(self.now)
+        return Moment(self.now, moment(self.now).wall + self.set_by)
 
     # --- the database and the wire -----------------------------------------------------------------------------------
 
@@ -145,7 +147,7 @@ class Schedule(RuleBasedStateMachine):
         sub = self.subscribe(old.users, windows, since)
         if since is None:
             old.versions.clear()
-        self.add(Client(sub, old.users, windows[1], eager, old.versions, seq=old.seq))
+        self.add(Client(sub, old.users, windows[1], eager, old.versions, old.streaks, seq=old.seq))
 
     @precondition(lambda self: self.clients)
     @rule(data=st.data(), limit=st.integers(1, 2))
@@ -194,7 +196,7 @@ class Schedule(RuleBasedStateMachine):
                 user, version = str(message.user_id), message.streak.version or None
                 known = client.versions.get(user) if self.promised(client, user) else None
                 assert known is None or (version is not None and version >= known), "a version went back"
-                client.versions[user] = version
+                client.versions[user], client.streaks[user] = version, message.streak.current_streak
 
     def promised(self, client: Client, user: str) -> bool:
         """Whether a client hears of a user whatever happens: a DELETE names nobody, and may mean one forgotten."""
@@ -211,6 +213,13 @@ class Schedule(RuleBasedStateMachine):
             self.hub.tick(self.at)
             self.look()
         self.now = max(self.now, until)
+
+    @rule(seconds=st.sampled_from((-3.0, -0.5, 0.5, 3.0)))
+    def set_clock(self, seconds: float) -> None:
+        """The wall clock is set, and no other."""
+        self.set_by += seconds
+        # Not twice without a look between: a clock set forward and back unseen was never set.
+        self.wait(1.0)
 
     @invariant()
     def look(self) -> None:
@@ -241,7 +250,7 @@ class Schedule(RuleBasedStateMachine):
             self.wanted = set()
             self.finish(0)
         assert not self.wanted
-        self.wait(10.0)
+        self.wait(60.0)
         for client in self.clients:
             self.read(client, 1000)
             for user in USERS if client.users is None else client.users:
@@ -249,9 +258,11 @@ class Schedule(RuleBasedStateMachine):
                     self.compare(client, user)
 
     def compare(self, client: Client, user: str) -> None:
-        """A client knows what the database holds."""
+        """A client knows what the database holds, and what of it has lapsed."""
         held = self.table.get(user)
         assert client.versions.get(user) == (held and held.version), "not the final state"
+        if held is not None and self.hub.store.get(user) is not None:
+            assert client.streaks[user] == held.streak_at(self.at.wall), "not lapsed as the clock says"
 
 
 class Forgetful(Schedule):
