@@ -101,7 +101,7 @@ def test_a_secret_in_no_argument_is_redacted(caplog: pytest.LogCaptureFixture) -
     """A key that stands in the text itself, in a mapping, or across an argument's edge is cut out all the same."""
     install()
     log = logging.getLogger("httpx")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="httpx"):
         log.info("apikey=sb_secret_abc of %s", "somebody")
         log.info("%(url)s", {"url": "ws://h/?apikey=sb_secret_abc"})
         log.info("ticket=%s&%d", "opaque-abc", 7)
