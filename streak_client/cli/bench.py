@@ -11,7 +11,7 @@ import click
 from streak_client.cli._common import WRONG_INPUT, CommandError, messages
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("database", "client", "latency", "fanout")
+NAMES = ("database", "client", "latency", "fanout", "cold-start")
 
 
 @click.command()

@@ -109,6 +109,11 @@ def test_every_benchmark_is_read() -> None:
     assert reaches["gathered, against an RPC each"] == 1.5
 
 
+def test_every_benchmark_can_be_chosen_and_read() -> None:
+    """The command, the report and its readers know the same benchmarks."""
+    assert set(bench_command.NAMES) == set(report.BENCHMARKS) == set(READERS)
+
+
 def test_the_page_shows_everything_and_gives_nothing_away() -> None:
     """The page holds tables and plots as markup that loads nothing, and names neither the machine nor a path of it."""
     failed = Section("fanout", failure="<not done>")
