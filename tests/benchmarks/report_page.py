@@ -24,6 +24,7 @@ TITLES = {
     "client": "Client: updates of one process",
     "latency": "Latency: from commit to a listener",
     "fanout": "Bridge: fan-out",
+    "cold-start": "Bridge: start on an empty and on a large table",
 }
 REACHED, SHORT, NEUTRAL = "#1a7f4e", "#b3361e", "#4361a8"
 STYLE = """

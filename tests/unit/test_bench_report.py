@@ -16,7 +16,7 @@ from streak_client.cli import bench as bench_command
 from streak_client.cli import main
 from tests.benchmarks import report
 from tests.benchmarks.report_figures import AT_LEAST, AT_MOST, READERS, judged
-from tests.benchmarks.report_page import Section, machine, page
+from tests.benchmarks.report_page import TITLES, Section, machine, page
 
 
 def own_rows(rate: float, p95: float, lost: int) -> dict[str, float]:
@@ -110,8 +110,8 @@ def test_every_benchmark_is_read() -> None:
 
 
 def test_every_benchmark_can_be_chosen_and_read() -> None:
-    """The command, the report and its readers know the same benchmarks."""
-    assert set(bench_command.NAMES) == set(report.BENCHMARKS) == set(READERS)
+    """The command, the report, its readers and its page know the same benchmarks."""
+    assert set(bench_command.NAMES) == set(report.BENCHMARKS) == set(READERS) == set(TITLES)
 
 
 def test_the_page_shows_everything_and_gives_nothing_away() -> None:
