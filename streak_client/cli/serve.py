@@ -48,12 +48,14 @@ def serve(  # noqa: PLR0913, PLR0917 - options
     how = {"rate_limit": RateLimit(rate_limit, rate_store), "caching": Caching(store=cache_store)}
     with extra("api"):
         from realtime_bridge import error_reports  # noqa: PLC0415 - only this command needs it
+        from realtime_bridge.server import fast_loop  # noqa: PLC0415 - the same
     try:
         error_reports.start("api", environment())
     except error_reports.ErrorReportsError as error:
         raise CommandError(str(error), WRONG_INPUT) from error
     try:
-        asyncio.run(_serve(settings, host, port, self_update=self_update, **how))
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:
+            runner.run(_serve(settings, host, port, self_update=self_update, **how))
     finally:
         error_reports.stop()
 

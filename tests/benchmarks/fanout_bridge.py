@@ -25,6 +25,8 @@ from tests.support.bridge import bridge_settings
 
 # The change carries its birth, in microseconds since the run began, in a column that nothing computes with.
 FIRST_STAMP = 1_000_000
+# The source brings what a poll found in one go.
+MOST_AT_ONCE = 400
 
 
 def frame(user: str, version: int, stamp: int) -> dict[str, Any]:
@@ -51,7 +53,7 @@ async def feed(bridge: Bridge, order: dict[str, Any]) -> dict[str, Any]:
     goal = int(rate * seconds) if order.get("all") else None
     while fed < goal if goal else time.time() - began < seconds:
         due = int((time.time() - began) * rate) - fed
-        for _ in range(min(due, 200) if goal is None else min(due, 200, goal - fed)):
+        for _ in range(min(due, MOST_AT_ONCE) if goal is None else min(due, MOST_AT_ONCE, goal - fed)):
             user = users[fed % len(users)]
             versions[user] += 1
             stamps[user] = FIRST_STAMP + int((time.time() - base) * 1e6)
