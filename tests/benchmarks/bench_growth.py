@@ -16,8 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 from rich.console import Console
@@ -27,6 +26,7 @@ from local_supabase.stack import StackInfo
 from tests.growth.pgbouncer import POOL, pgbouncer
 from tests.growth.standby import standby
 from tests.support.database import create_migrated, drop_database, execute
+from tests.support.migrated import Connection, sign_up
 from tests.support.stack import running_stack
 
 ROOT = Path(__file__).parents[2]
@@ -34,15 +34,6 @@ UPDATE = "select * from public.update_user_streak_atomic($1, 'UTC', null, now())
 BATCH = "select * from public.update_user_streaks_batch($1::uuid[])"
 READ = "select * from public.get_user_streak($1)"
 SEND = "select pgmq.send('streak_activity', $1::jsonb)"
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-async def sign_up(db: Connection, number: int) -> list[UUID]:
-    """Sign up users."""
-    ids = [uuid4() for _ in range(number)]
-    await db.execute("insert into auth.users (id) select unnest($1::uuid[])", ids)
-    return ids
 
 
 async def rate(work: Callable[[Sequence[UUID]], Awaitable[object]], users: Sequence[UUID]) -> float:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,9 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.support.database import TEST_CLOCK, create_migrated, drop_database, execute
+from tests.support.migrated import Connection, sign_up
 from tests.support.stack import running_stack
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
 ACTIVE, CHUNK = 0.7, 1_000
@@ -40,13 +38,6 @@ select pg_relation_size($1::regclass) as heap, pg_indexes_size($1::regclass) as 
 UPDATES = """
 select n_tup_hot_upd as hot, n_tup_newpage_upd as moved from pg_stat_user_tables where relname = 'user_streaks'
 """
-
-
-async def sign_up(db: Connection, number: int) -> list[UUID]:
-    """Sign up users."""
-    users = [uuid4() for _ in range(number)]
-    await db.execute("insert into auth.users (id) select unnest($1::uuid[])", users)
-    return users
 
 
 async def act(db: Connection, users: Sequence[UUID], day: datetime) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import psycopg
@@ -13,6 +13,7 @@ import pytest
 from local_supabase.stack import StackInfo
 from tests.growth.pgbouncer import POOL, Pooler, pgbouncer
 from tests.support.crowd import assert_sound
+from tests.support.migrated import sign_up
 
 UPDATE = "select * from public.update_user_streak_atomic($1, 'Europe/Paris', $2)"
 BATCH = "select * from public.update_user_streaks_batch($1)"
@@ -52,13 +53,6 @@ select public.expire_lapsed_streaks(10);
 """
 
 
-async def users(connection: asyncpg.Connection[asyncpg.Record], number: int) -> list[UUID]:
-    """Sign up users."""
-    ids = [uuid4() for _ in range(number)]
-    await connection.execute("insert into auth.users (id) select unnest($1::uuid[])", ids)
-    return ids
-
-
 @pytest.fixture
 async def pooler(stack: StackInfo) -> AsyncIterator[Pooler]:
     """A pooler in front of the stack's server."""
@@ -69,7 +63,7 @@ async def pooler(stack: StackInfo) -> AsyncIterator[Pooler]:
 async def test_a_hundred_clients_share_four_connections(pooler: Pooler, own_database: str) -> None:
     """A hundred clients that update, repeat, send batches and read over four server connections get right answers."""
     direct = await asyncpg.connect(own_database)
-    ids = await users(direct, 100)
+    ids = await sign_up(direct, 100)
     clients = [await asyncpg.connect(pooler.url(own_database), statement_cache_size=0) for _ in ids]
 
     async def work(client: asyncpg.Connection[asyncpg.Record], user: UUID) -> None:
@@ -98,7 +92,7 @@ async def test_functions_leave_nothing_in_the_session(own_database: str) -> None
     """No function sets, prepares, locks, listens or makes anything that outlives its transaction."""
     connection = await asyncpg.connect(own_database, statement_cache_size=0)
     try:
-        (user,) = await users(connection, 1)
+        (user,) = await sign_up(connection, 1)
         before = {row[0] for row in await connection.fetch(RESIDUE)}
         for statement in filter(None, map(str.strip, CALLS.split(";\n"))):
             await connection.execute(statement.replace("$1", f"'{user}'"))
@@ -112,7 +106,7 @@ async def test_functions_leave_nothing_in_the_session(own_database: str) -> None
 async def test_prepared_statements(pooler: Pooler, own_database: str) -> None:
     """Drivers that prepare nothing work behind every pooler; named statements need PgBouncer 1.21 or newer."""
     direct = await asyncpg.connect(own_database)
-    ids = await users(direct, 20)
+    ids = await sign_up(direct, 20)
     url = pooler.url(own_database)
     connections = [
         await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None) for _ in range(8)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.crowd import assert_sound
 from tests.support.database import execute
+from tests.support.migrated import Connection, sign_up
 
 QUEUE = Path(__file__).parents[2] / "docs" / "growth" / "queue.sql"
 PGMQ = Path(__file__).with_name("pgmq.sql")
@@ -22,21 +23,12 @@ TAKE = "select * from private.take_streak_queue($1, $2)"
 WAITING = "select count(*) from pgmq.q_streak_activity"
 KEPT = "select message from pgmq.a_streak_activity order by msg_id"
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
 
 @pytest.fixture
 def queue_database(own_database: str) -> str:
     """A migrated database with the queue."""
     asyncio.run(execute(own_database, PGMQ.read_text(encoding="utf-8"), QUEUE.read_text(encoding="utf-8")))
     return own_database
-
-
-async def sign_up(db: Connection, number: int) -> list[UUID]:
-    """Sign up users."""
-    ids = [uuid4() for _ in range(number)]
-    await db.execute("insert into auth.users (id) select unnest($1::uuid[])", ids)
-    return ids
 
 
 def message(user: UUID, at: datetime, request_id: str) -> dict[str, Any]:

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from local_supabase.stack import StackInfo
 from tests.support.database import migration_scripts
 from tests.support.migrated import Connection, database, module_database, supabase_scripts
+from tests.support.noon import DAY, NOON, db
 from tests.support.original import original_scripts
 
-__all__ = ["module_database"]
+__all__ = ["db", "module_database"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
 UPDATE = "select * from public.update_user_streak_atomic($1, 'UTC', $2, $3)"
 VERSIONS = "select array_agg(version order by version) from public.streak_history where user_id = $1"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def db(module_database: str) -> AsyncIterator[Connection]:
-    """A connection on which it is noon, and whose writes are undone."""
-    connection = await asyncpg.connect(module_database, server_settings={"streaks.test_now": NOON.isoformat()})
-    transaction = connection.transaction()
-    await transaction.start()
-    yield connection
-    await transaction.rollback()
-    await connection.close()
 
 
 async def add_user(db: Connection, *ago: int) -> UUID:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from tests.support.migrated import Connection, module_database
+from tests.support.noon import DAY, NOON, db
 
-__all__ = ["module_database"]
+__all__ = ["db", "module_database"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DAY = timedelta(days=1)
-NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
 TODAY = NOON.date()
 ANSWER = (
     "success boolean, current_streak integer, longest_streak integer, last_active_date date, change_type text, "
@@ -28,17 +25,6 @@ READING = (
 )
 CALL = "select * from public.{}"
 UPDATE = "select * from public.update_user_streak_atomic($1, $2, $3, $4)"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def db(module_database: str) -> AsyncIterator[Connection]:
-    """A connection on which it is noon, and whose writes are undone."""
-    connection = await asyncpg.connect(module_database, server_settings={"streaks.test_now": NOON.isoformat()})
-    transaction = connection.transaction()
-    await transaction.start()
-    yield connection
-    await transaction.rollback()
-    await connection.close()
 
 
 async def add_user(db: Connection, *ago: int, user_id: UUID | None = None) -> UUID:

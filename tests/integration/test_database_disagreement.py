@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from tests.support.crowd import assert_sound, call, crowd
 from tests.support.migrated import Connection, module_database
+from tests.support.noon import DAY, NOON, db
 
-__all__ = ["module_database"]
+__all__ = ["db", "module_database"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
 UPDATE = "select * from public.update_user_streak_atomic($1, 'UTC', $2, $3)"
 BATCH = "select * from public.update_user_streaks_batch($1, $2, null, $3)"
 ROW = "select * from public.user_streaks where user_id = $1"
@@ -34,17 +30,6 @@ SPOILS = {
     "version behind the history": "version = 1",
     "no room in the counter": "run_length = 2147483647, longest_streak = 2147483647, longest_base = 2147483647",
 }
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def db(module_database: str) -> AsyncIterator[Connection]:
-    """A connection on which it is noon, and whose writes are undone."""
-    connection = await asyncpg.connect(module_database, server_settings={"streaks.test_now": NOON.isoformat()})
-    transaction = connection.transaction()
-    await transaction.start()
-    yield connection
-    await transaction.rollback()
-    await connection.close()
 
 
 async def add_users(db: Connection, count: int, *ago: int) -> list[UUID]:

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
+
+from tests.support.migrated import Connection, sign_up
 
 GROWN = 4_000
 # What a call may read of the four tables, for each of its users: rows, entries of the ledger, history, keys.
@@ -54,16 +56,7 @@ CALLS: dict[str, tuple[str, Sequence[int]]] = {
 }
 
 
-async def users(connection: asyncpg.Connection[asyncpg.Record], number: int) -> list[UUID]:
-    """Insert users."""
-    made = [uuid4() for _ in range(number)]
-    await connection.execute("insert into auth.users (id) select unnest($1::uuid[])", made)
-    return made
-
-
-async def rows_read(
-    connection: asyncpg.Connection[asyncpg.Record], call: str, people: Sequence[UUID], days: Sequence[int]
-) -> int:
+async def rows_read(connection: Connection, call: str, people: Sequence[UUID], days: Sequence[int]) -> int:
     """Let users act, on the last day by the call in question, and count the rows that this one read."""
     now = datetime.now(UTC)
     for at in days[:-1]:
@@ -89,17 +82,17 @@ async def compare(database: str, call: str, days: Sequence[int]) -> None:
         for table in ("public.user_streaks", "public.streak_days", "public.streak_history", "auth.users"):
             await connection.execute(f"alter table {table} set (autovacuum_enabled = false)")  # nor analyze
         for number in (1, 5, 40, 40, 100, 100, 100):
-            await rows_read(connection, call, await users(connection, number), days)
+            await rows_read(connection, call, await sign_up(connection, number), days)
         await grow(database)
         for number in (1, 5, 40):
-            read = await rows_read(connection, call, await users(connection, number), days)
+            read = await rows_read(connection, call, await sign_up(connection, number), days)
             assert read <= ROWS_A_USER * number, f"{number} users: {read} rows"
 
 
 async def grow(database: str) -> None:
     """Let others act, too, on a connection of their own."""
     other = await asyncpg.connect(database)
-    crowd, yesterday = await users(other, GROWN), datetime.now(UTC) - timedelta(days=1)
+    crowd, yesterday = await sign_up(other, GROWN), datetime.now(UTC) - timedelta(days=1)
     for start in range(0, GROWN, 500):
         await other.execute(BATCH, crowd[start : start + 500], [yesterday] * 500)
     await other.close()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -56,6 +57,13 @@ def module_database(stack: StackInfo, migrated_template: str) -> Iterator[str]:
     """The URL of a migrated database that the tests of one module share; its clock turns with `streaks.test_now`."""
     with database(stack.database_url, TEST_CLOCK, template=database_name(migrated_template)) as url:
         yield url
+
+
+async def sign_up(db: Connection, number: int) -> list[UUID]:
+    """Sign up users."""
+    users = [uuid4() for _ in range(number)]
+    await db.execute("insert into auth.users (id) select unnest($1::uuid[])", users)
+    return users
 
 
 async def until_waiting(observer: Connection, count: int) -> None:

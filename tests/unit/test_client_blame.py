@@ -29,24 +29,13 @@ from streak_client import (
     _retry,
 )
 from streak_client._batch import Prepared
+from tests.support.answers import UPDATE
 
 URL, KEY = "http://streaks.test", "sb_secret_x"
 USERS = [UUID(int=n) for n in range(1, 9)]
 BAD = USERS[5]
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DOWN = ConnectionFailedError("gone")
-UPDATE = {
-    "success": True,
-    "current_streak": 3,
-    "longest_streak": 5,
-    "last_active_date": "2026-11-22",
-    "change_type": "STREAK_INCREMENT",
-    "message": "",
-    "timezone": "UTC",
-    "version": 7,
-    "expires_at": "2026-11-24T00:00:00+00:00",
-    "replayed": False,
-}
 Refuse = Callable[[Sequence[str]], httpx.Response | None]
 
 
